@@ -1,0 +1,1 @@
+//! Synthetic damage on clean photographs, with the mask that goes with it.

@@ -1,0 +1,1 @@
+//! Scores restorations and detections over a data set of (clean, damaged, mask) triplets.

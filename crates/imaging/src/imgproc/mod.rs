@@ -1,0 +1,1 @@
+//! Pixel operations that agree with OpenCV's `imgproc`, shared by detection, damage, fill and metrics.

@@ -1,0 +1,1 @@
+//! How alike two pictures, or two masks, are.

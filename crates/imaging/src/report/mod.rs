@@ -1,0 +1,1 @@
+//! Evaluation results as tables, plots, comparison sheets and one HTML page.
