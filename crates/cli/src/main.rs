@@ -1,1 +1,28 @@
-fn main() {}
+//! `photomend`: finds and repairs the damage in old photographs and artworks.
+//!
+//! Thin over the `imaging` library: parse the arguments, validate them and every input, run the job, and turn
+//! the outcome into an exit code.
+
+mod args;
+mod batch;
+mod commands;
+mod context;
+mod exit;
+mod inputs;
+mod masks;
+mod outputs;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Cli;
+use crate::context::Context;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome =
+        Context::new(&cli.global).and_then(|context| commands::run(cli.command, &context));
+    exit::code(outcome)
+}

@@ -1,0 +1,55 @@
+//! The command line as clap derives it: the doc comments are the help, the completions and the man pages.
+
+mod bench;
+mod common;
+mod completions;
+mod man;
+mod restore;
+
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use bench::{BenchArgs, Stage};
+pub(crate) use common::{InputArgs, JsonArgs, PresetArg, ReadArgs, WriteArgs, number_in};
+pub(crate) use completions::CompletionsArgs;
+pub(crate) use man::ManArgs;
+pub(crate) use restore::RestoreArgs;
+
+/// Finds and repairs the damage in old photographs and artworks.
+///
+/// Reads and writes PNG, JPEG, TIFF and WebP, 8 and 16 bits a channel. Every pixel outside the damage keeps
+/// its exact value, unless the output format is lossy.
+///
+/// Exit status: 0 if all went well, 1 if something failed, 2 for wrong usage, 130 after Ctrl-C.
+#[derive(Debug, Parser)]
+#[command(name = "photomend", version, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every verb takes.
+#[derive(Debug, Args)]
+pub(crate) struct GlobalArgs {
+    /// Threads to work with, 1 to 1024 [default: all cores]
+    #[arg(
+        long, value_name = "N", global = true, help_heading = "General",
+        value_parser = clap::value_parser!(u16).range(1..=1024)
+    )]
+    pub(crate) threads: Option<u16>,
+
+    /// Print errors only: no progress, no notes
+    #[arg(short, long, global = true, help_heading = "General")]
+    pub(crate) quiet: bool,
+}
+
+/// The verbs. Each has its arguments in `args/` and its work in `commands/`, in a file of its name.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Restore(Box<RestoreArgs>),
+    Bench(BenchArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
+}

@@ -1,0 +1,107 @@
+//! `photomend restore`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use imaging::fill::{FillMethod, FillOptions};
+
+use super::{InputArgs, JsonArgs, PresetArg, ReadArgs, WriteArgs, number_in};
+
+/// Repairs photographs: finds the damage (or takes a mask) and repaints only that.
+///
+/// Every pixel outside the mask keeps its exact value in PNG, TIFF and lossless WebP outputs; JPEG encodes
+/// all pixels anew. Without -o, a single file PHOTO.EXT becomes PHOTO.restored.EXT beside it.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
+
+    /// Where to write: a file name with an image extension for a single input, else a folder
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+
+    /// Also write a sheet "Damaged → Mask → Restored" to look at, as NAME.compare.png beside the output
+    #[arg(long)]
+    pub(crate) compare: bool,
+
+    /// Also write the mask that was used, as NAME.mask.png beside the output
+    #[arg(long)]
+    pub(crate) save_mask: bool,
+
+    /// Repair where this mask says, instead of finding the damage: a file for a single input, or a folder of
+    /// masks with the images' names (any extension); white is repaired, black kept, grey blends
+    #[arg(short, long, value_name = "FILE|DIR", help_heading = "Mask")]
+    pub(crate) mask: Option<PathBuf>,
+
+    /// What the detection is tuned for
+    #[arg(
+        long,
+        value_enum,
+        value_name = "KIND",
+        default_value_t,
+        help_heading = "Mask",
+        conflicts_with = "mask"
+    )]
+    pub(crate) preset: PresetArg,
+
+    /// Grow a given mask by this many pixels, 0 to 100 [default: 0]
+    #[arg(
+        long, value_name = "PX", help_heading = "Mask", requires = "mask",
+        value_parser = clap::value_parser!(u16).range(0..=100)
+    )]
+    pub(crate) dilate: Option<u16>,
+
+    /// Soften the mask's edge with a Gaussian of this many pixels, 0 to 50 [default: 1 for detected damage,
+    /// 0 for a given mask]
+    #[arg(
+        long, value_name = "SIGMA", help_heading = "Mask",
+        value_parser = number_in(0.0_f32..=50.0)
+    )]
+    pub(crate) feather: Option<f32>,
+
+    /// How the damage is repainted
+    #[arg(long, value_enum, value_name = "NAME", default_value_t, help_heading = "Repainting")]
+    pub(crate) method: MethodArg,
+
+    /// Telea's neighbourhood radius in pixels, 1 to 100
+    #[arg(
+        long, value_name = "PX", default_value = "3", help_heading = "Repainting",
+        value_parser = number_in(1.0_f32..=100.0)
+    )]
+    pub(crate) radius: f32,
+
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+}
+
+impl RestoreArgs {
+    /// The library's options for the fill.
+    pub(crate) fn fill_options(&self) -> FillOptions {
+        FillOptions { method: self.method.into(), radius: self.radius }
+    }
+}
+
+/// The inpainting algorithm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MethodArg {
+    /// Fast marching (Telea 2004): quick, follows edges, may smear wide losses
+    Telea,
+    /// The biharmonic equation: smooth, the most faithful on thin damage
+    #[default]
+    Biharmonic,
+}
+
+impl From<MethodArg> for FillMethod {
+    fn from(method: MethodArg) -> Self {
+        match method {
+            MethodArg::Telea => Self::Telea,
+            MethodArg::Biharmonic => Self::Biharmonic,
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! What each verb does: a function from its arguments to an outcome, one file a verb.
+
+mod bench;
+mod completions;
+mod man;
+mod restore;
+
+use crate::args::Command;
+use crate::context::Context;
+use crate::exit::Outcome;
+
+/// Runs the verb.
+///
+/// # Errors
+/// Whatever stops a verb as a whole; failures of single pictures are in the outcome.
+pub(crate) fn run(command: Command, context: &Context) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Restore(args) => restore::run(&args, context),
+        Command::Bench(args) => bench::run(&args, context),
+        Command::Completions(args) => completions::run(&args, context),
+        Command::Man(args) => man::run(&args, context),
+    }
+}
