@@ -66,14 +66,18 @@ fn blend<T: Copy + Into<f32>>(
             if weight == 0 {
                 continue;
             }
-            let alpha = f32::from(weight) / 255.0;
             for (sample, plane) in pixel.iter_mut().zip(fill) {
                 let painted = plane.get(x, y).clamp(0.0, 1.0) * max;
-                let original: f32 = (*sample).into();
-                *sample = from_rounded((original + alpha * (painted - original)).round());
+                *sample = from_rounded(blended((*sample).into(), painted, weight));
             }
         }
     }
+}
+
+/// `original` and `painted`, in one unit, blended by a weight in 255ths and rounded.
+pub(crate) fn blended(original: f32, painted: f32, weight: u8) -> f32 {
+    let alpha = f32::from(weight) / 255.0;
+    (original + alpha * (painted - original)).round()
 }
 
 #[cfg(test)]
