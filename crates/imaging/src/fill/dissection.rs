@@ -4,6 +4,8 @@
 //! The pixels are cut by two neighbouring rows or columns (the stencil reaches two steps), both sides are ordered in
 //! the same way, and the cut comes last. On pixel grids this needs no graph and fills no more than minimum degree.
 
+use std::ops::Range;
+
 /// Groups this small are ordered along their longer side, which makes them a narrow band.
 const LEAF: usize = 96;
 
@@ -12,7 +14,7 @@ pub(crate) fn order(positions: &[[u32; 2]]) -> Vec<u32> {
     let mut items: Vec<Item> =
         (0..).zip(positions).map(|(pixel, &at)| Item { at, pixel }).collect();
     // An explicit stack: the depth of the cuts is bounded, but by what the mask looks like.
-    let mut groups = vec![0..items.len()];
+    let mut groups: Vec<Range<usize>> = Vec::from_iter(Some(0..items.len()));
     let mut counts = Vec::new();
     while let Some(range) = groups.pop() {
         let group = &mut items[range.clone()];
@@ -67,7 +69,7 @@ fn best_cut(group: &[Item], axis: usize, counts: &mut Vec<u32>) -> Option<u32> {
     let (low, high) = extent(group, axis);
     counts.clear();
     counts.resize((high - low) as usize + 1, 0);
-    for item in group.iter() {
+    for item in group {
         counts[(item.at[axis] - low) as usize] += 1;
     }
     let enough = group.len() as u32 / 3;
