@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use common::npy::{self, Element};
 use imaging::imgproc::{
-    Connectivity, Gaussian, connected_components, gaussian_blur, gaussian_blur_f32,
+    Connectivity, Gaussian, MorphOp, StructuringElement, connected_components, gaussian_blur,
+    gaussian_blur_f32, morphology,
 };
 use imaging::{Mask, Plane};
 use serde_json::Value;
@@ -25,7 +26,7 @@ struct Case {
 fn plane<T: Element + Copy>(path: &Path) -> Plane<T> {
     let (shape, values) = npy::read(path);
     let [height, width] = shape[..] else { panic!("{}: shape {shape:?}", path.display()) };
-    Plane::from_vec(width, height, values).unwrap()
+    Plane::from_vec(width, height, values).expect("the reader checked the length")
 }
 
 impl Case {
@@ -35,6 +36,15 @@ impl Case {
 
     fn whole(&self, name: &str) -> usize {
         self.params[name].as_u64().unwrap_or_else(|| panic!("{}: no {name}", self.op)) as usize
+    }
+
+    fn text(&self, name: &str) -> &str {
+        self.params[name].as_str().unwrap_or_else(|| panic!("{}: no {name}", self.op))
+    }
+
+    /// The structuring element, as OpenCV drew it.
+    fn kernel(&self) -> Plane<u8> {
+        plane(&self.src.with_file_name(self.text("kernel")))
     }
 
     fn src<T: Element + Copy>(&self) -> Plane<T> {
@@ -77,12 +87,12 @@ impl Case {
 /// Runs `check` on every case of `op`.
 fn for_each(op: &str, check: impl Fn(&Case)) {
     let folder = common::fixtures("imgproc");
-    let text = std::fs::read_to_string(folder.join("cases.json")).unwrap();
-    let Value::Array(cases) = serde_json::from_str(&text).unwrap() else { panic!("not a list") };
+    let text = std::fs::read_to_string(folder.join("cases.json")).expect("cases.json is there");
+    let cases: Vec<Value> = serde_json::from_str(&text).expect("cases.json is a list");
     let mut count = 0;
     for case in cases.iter().filter(|case| case["op"] == op) {
         count += 1;
-        let file = |name: &str| folder.join(case[name].as_str().unwrap());
+        let file = |name: &str| folder.join(case[name].as_str().expect("a file name"));
         check(&Case {
             op: op.to_owned(),
             src: file("src"),
@@ -111,6 +121,32 @@ fn gaussian_parity() {
 fn gaussian_f32_parity() {
     for_each("gaussian_f32", |case| {
         case.assert_close(&gaussian_blur_f32(&case.src(), gaussian(case)).unwrap(), 2e-6);
+    });
+}
+
+#[test]
+fn morphology_parity() {
+    for_each("morphology", |case| {
+        let (width, height) = (case.whole("width"), case.whole("height"));
+        let element = match case.text("shape") {
+            "rect" => StructuringElement::rect(width, height),
+            "ellipse" => StructuringElement::ellipse(width, height),
+            "cross" => StructuringElement::cross(width, height),
+            "line" => StructuringElement::line(case.whole("length"), case.real("angle")),
+            _ => StructuringElement::from_mask(&Mask::from_plane(case.kernel())),
+        };
+        let element = element.unwrap();
+        assert_eq!(element.to_mask().into_plane(), case.kernel(), "{}", case.params);
+        let op = match case.text("kind") {
+            "erode" => MorphOp::Erode,
+            "dilate" => MorphOp::Dilate,
+            "open" => MorphOp::Open,
+            "close" => MorphOp::Close,
+            "gradient" => MorphOp::Gradient,
+            "tophat" => MorphOp::TopHat,
+            _ => MorphOp::BlackHat,
+        };
+        case.assert_same(&morphology(&case.src(), op, &element, case.whole("iterations")));
     });
 }
 

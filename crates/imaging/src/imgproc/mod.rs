@@ -6,6 +6,8 @@
 
 pub mod components;
 pub mod gaussian;
+pub mod morphology;
+pub mod structuring_element;
 
 mod border;
 mod ring;
@@ -15,3 +17,7 @@ pub use components::{
     Component, ComponentRuns, Components, Connectivity, component_runs, connected_components,
 };
 pub use gaussian::{Gaussian, gaussian_blur, gaussian_blur_f32};
+pub use morphology::{
+    MorphOp, black_hat, close, dilate, erode, morphological_gradient, morphology, open, top_hat,
+};
+pub use structuring_element::StructuringElement;

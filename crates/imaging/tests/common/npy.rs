@@ -14,7 +14,7 @@ macro_rules! element {
         impl Element for $type {
             const DTYPE: &'static str = $dtype;
             fn from_le(bytes: &[u8]) -> Self {
-                Self::from_le_bytes(bytes.try_into().unwrap())
+                Self::from_le_bytes(bytes.try_into().expect("as many bytes as the type has"))
             }
         }
     )*};
