@@ -107,6 +107,70 @@ pub struct Metadata {
     pub exif: Option<Vec<u8>>,
     /// The scan resolution.
     pub resolution: Option<Resolution>,
+    /// The XMP packet. Its orientation, if it states one, is 1.
+    pub xmp: Option<Vec<u8>>,
+    /// How the pixels of a JPEG file were coded, so that they can be coded in the same way.
+    pub jpeg: Option<JpegCoding>,
+    /// How the pixels of a TIFF file were stored, so that they can be stored in the same way.
+    pub tiff: Option<TiffCoding>,
+}
+
+/// How a JPEG file codes its pixels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JpegCoding {
+    /// Quantisation of the luma, 8 rows of 8 coefficients.
+    pub luma: [u8; 64],
+    /// Quantisation of the chroma.
+    pub chroma: [u8; 64],
+    /// Pixels to one chroma value, across and down: 1 or 2.
+    pub chroma_step: (u8, u8),
+    /// Stored coarse to fine.
+    pub progressive: bool,
+}
+
+impl JpegCoding {
+    /// Exchanges rows and columns, as a picture's quarter turn does.
+    pub(crate) fn transpose(&mut self) {
+        for table in [&mut self.luma, &mut self.chroma] {
+            for y in 0..8 {
+                for x in 0..y {
+                    table.swap(8 * y + x, 8 * x + y);
+                }
+            }
+        }
+        self.chroma_step = (self.chroma_step.1, self.chroma_step.0);
+    }
+}
+
+/// How a TIFF file stores its pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TiffCoding {
+    /// The compression.
+    pub compression: TiffCompression,
+    /// The meaning of the alpha channel, if there is one.
+    pub alpha: TiffAlpha,
+}
+
+/// A lossless compression of TIFF files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TiffCompression {
+    /// None.
+    None,
+    /// LZW.
+    Lzw,
+    /// Deflate (zip).
+    Deflate,
+}
+
+/// What the additional channel of a TIFF file is, TIFF's `ExtraSamples`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TiffAlpha {
+    /// Not said.
+    Unspecified,
+    /// Opacity, colours already multiplied by it.
+    Associated,
+    /// Opacity, colours as they are.
+    Unassociated,
 }
 
 /// A picture: interleaved samples, row-major, sRGB-encoded or as its ICC profile says.

@@ -29,7 +29,10 @@ mod plane;
 
 pub use crate::error::{ImagingError, Result};
 pub use crate::geometry::Rect;
-pub use crate::image::{ColorType, Image, Metadata, Resolution, Samples};
+pub use crate::image::{
+    ColorType, Image, JpegCoding, Metadata, Resolution, Samples, TiffAlpha, TiffCoding,
+    TiffCompression,
+};
 pub use crate::mask::Mask;
 pub use crate::observer::{Observer, Silent};
 pub use crate::plane::Plane;
