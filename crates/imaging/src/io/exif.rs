@@ -354,7 +354,9 @@ fn lay_out(data: &mut Vec<u8>, mut fields: Vec<Field>) -> u32 {
         } else {
             data.extend((values_at as u32).to_le_bytes());
             values.extend(&field.bytes);
-            values.extend(&[0; 1][field.bytes.len() % 2 ^ 1..]);
+            if field.bytes.len() % 2 == 1 {
+                values.push(0); // values begin at even positions
+            }
             values_at = at + 2 + 12 * fields.len() + 4 + values.len();
         }
     }

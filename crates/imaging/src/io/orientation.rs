@@ -91,9 +91,10 @@ fn exchanged<T: Copy + Default + Send + Sync, const CHANNELS: usize>(
             for (y, row) in rows.chunks_exact_mut(height).enumerate() {
                 let y = band * BLOCK + y;
                 let column = if mirror_column { width - 1 - y } else { y };
-                for x in left..(left + BLOCK).min(height) {
+                let right = (left + BLOCK).min(height);
+                for (x, pixel) in (left..right).zip(&mut row[left..right]) {
                     let source = if mirror_row { height - 1 - x } else { x };
-                    row[x] = pixels[source * width + column];
+                    *pixel = pixels[source * width + column];
                 }
             }
         }

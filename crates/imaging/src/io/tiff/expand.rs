@@ -94,10 +94,10 @@ pub(super) fn interleaved(samples: Samples, planes: usize) -> Result<Samples, Fa
 pub(super) fn invert(mut samples: Samples, channels: usize) -> Samples {
     match &mut samples {
         Samples::U8(values) => {
-            values.iter_mut().step_by(channels).for_each(|value| *value = !*value)
+            values.iter_mut().step_by(channels).for_each(|value| *value = !*value);
         }
         Samples::U16(values) => {
-            values.iter_mut().step_by(channels).for_each(|value| *value = !*value)
+            values.iter_mut().step_by(channels).for_each(|value| *value = !*value);
         }
     }
     samples
@@ -146,10 +146,10 @@ pub(in crate::io) fn unmultiplied(image: &Image) -> Option<Image> {
     let channels = image.color().channels();
     match image.samples_mut() {
         Samples::U8(values) => {
-            values.chunks_exact_mut(channels).for_each(|pixel| divide(pixel, 255))
+            values.chunks_exact_mut(channels).for_each(|pixel| divide(pixel, 255));
         }
         Samples::U16(values) => {
-            values.chunks_exact_mut(channels).for_each(|pixel| divide(pixel, 65_535))
+            values.chunks_exact_mut(channels).for_each(|pixel| divide(pixel, 65_535));
         }
     }
     image.metadata.tiff = None;
