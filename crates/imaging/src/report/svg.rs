@@ -58,8 +58,6 @@ pub(crate) enum Color {
     Ink,
     /// Axis labels, notes.
     Soft,
-    /// The paper.
-    Paper,
 }
 
 impl Color {
@@ -68,7 +66,6 @@ impl Color {
         match self {
             Self::Ink => "#1d2430",
             Self::Soft => "#5b6675",
-            Self::Paper => "#ffffff",
         }
     }
 
@@ -76,7 +73,6 @@ impl Color {
         match self {
             Self::Ink => "ink".to_owned(),
             Self::Soft => "soft".to_owned(),
-            Self::Paper => "paper".to_owned(),
         }
     }
 }
@@ -92,27 +88,6 @@ pub(crate) struct Svg {
 impl Svg {
     pub(crate) const fn new(width: f64, height: f64) -> Self {
         Self { width, height, body: String::new() }
-    }
-
-    /// Covers everything with the paper's colour.
-    pub(crate) fn paper(&mut self) {
-        let (width, height) = (self.width, self.height);
-        self.rect([0.0, 0.0, width, height], Color::Paper, 1.0);
-    }
-
-    /// A filled rectangle: x, y, width, height.
-    pub(crate) fn rect(&mut self, [x, y, width, height]: [f64; 4], color: Color, opacity: f64) {
-        let opacity =
-            if opacity < 1.0 { format!(r#" fill-opacity="{opacity}""#) } else { String::new() };
-        self.element(format_args!(
-            r#"<rect class="{}" x="{}" y="{}" width="{}" height="{}" fill="{}"{opacity}/>"#,
-            color.class(),
-            number(x),
-            number(y),
-            number(width.max(0.0)),
-            number(height.max(0.0)),
-            color.value(),
-        ));
     }
 
     /// The outline of a rectangle, in any CSS colour.
@@ -243,11 +218,11 @@ mod tests {
     #[test]
     fn text_and_shapes_reach_the_pixels() {
         let mut svg = Svg::new(120.0, 40.0);
-        svg.paper();
+        svg.outline([0.0, 0.0, 120.0, 40.0], 2.0, "#fff");
         svg.text([10.0, 25.0], TextStyle::new(18.0, Color::Ink).bold(), "Δ <&> →");
         let pixmap = rasterize(&svg.finish(), 2.0).expect("valid SVG");
         assert_eq!((pixmap.width(), pixmap.height()), (240, 80));
-        let dark = pixmap.pixels().iter().filter(|p| p.red() < 100).count();
+        let dark = pixmap.pixels().iter().filter(|p| p.red() < 100 && p.alpha() > 200).count();
         assert!(dark > 100, "{dark} dark pixels");
     }
 
