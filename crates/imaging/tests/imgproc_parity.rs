@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 
 use common::npy::{self, Element};
 use imaging::imgproc::{
-    Connectivity, Gaussian, MorphOp, StructuringElement, connected_components, gaussian_blur,
-    gaussian_blur_f32, morphology,
+    AdaptiveMethod, AdaptiveThreshold, Border, BoxFilter, Connectivity, Gaussian, Interpolation,
+    MorphOp, StructuringElement, ThresholdKind, adaptive_threshold, box_filter, box_filter_f32,
+    connected_components, distance_transform, gaussian_blur, gaussian_blur_f32,
+    hysteresis_threshold, laplacian, morphology, otsu, reconstruct_by_dilation, resize, resize_f32,
+    sobel_x, sobel_y, sqr_box_filter, thin, threshold,
 };
 use imaging::{Mask, Plane};
 use serde_json::Value;
@@ -150,14 +153,134 @@ fn morphology_parity() {
     });
 }
 
+fn box_window(case: &Case) -> BoxFilter {
+    let border = match case.text("border") {
+        "replicate" => Border::Replicate,
+        _ => Border::Reflect101,
+    };
+    BoxFilter { width: case.whole("width"), height: case.whole("height"), border }
+}
+
+#[test]
+fn box_parity() {
+    for_each("box", |case| {
+        case.assert_same(&box_filter(&case.src(), box_window(case)).unwrap());
+    });
+    for_each("box_f32", |case| {
+        case.assert_close(&box_filter_f32(&case.src(), box_window(case)).unwrap(), 2e-6);
+    });
+    for_each("sqr_box", |case| {
+        case.assert_close(&sqr_box_filter(&case.src(), box_window(case)).unwrap(), 2e-6);
+    });
+}
+
+fn kind(case: &Case) -> ThresholdKind {
+    match case.text("kind") {
+        "binary" => ThresholdKind::Binary,
+        _ => ThresholdKind::BinaryInv,
+    }
+}
+
+#[test]
+fn threshold_parity() {
+    for_each("threshold", |case| {
+        let found = threshold(&case.src(), case.whole("value") as u8, kind(case));
+        case.assert_same(found.plane());
+    });
+    for_each("otsu", |case| {
+        let value = otsu(&case.src());
+        assert_eq!(usize::from(value), case.whole("value"));
+        case.assert_same(threshold(&case.src(), value, kind(case)).plane());
+    });
+}
+
+#[test]
+fn adaptive_threshold_parity() {
+    for_each("adaptive", |case| {
+        let gaussian = case.text("method") == "gaussian";
+        let params = AdaptiveThreshold {
+            method: if gaussian { AdaptiveMethod::Gaussian } else { AdaptiveMethod::Mean },
+            kind: kind(case),
+            block_size: case.whole("block_size"),
+            c: case.real("c"),
+        };
+        let found = adaptive_threshold(&case.src(), &params).unwrap();
+        if gaussian {
+            // The last bit of an `f32` sum may tip a mean that lies within 1e-4 of a half; one pixel
+            // in thousands is the most that could happen.
+            let expected: Plane<u8> = plane(&case.out);
+            let pairs = found.plane().data().iter().zip(expected.data());
+            let different = pairs.filter(|(a, b)| a != b).count();
+            assert!(different <= 1 + expected.data().len() / 2000, "{different}: {}", case.params);
+        } else {
+            case.assert_same(found.plane());
+        }
+    });
+}
+
+#[test]
+fn gradient_parity() {
+    for_each("sobel_x", |case| case.assert_same(&sobel_x(&case.src())));
+    for_each("sobel_y", |case| case.assert_same(&sobel_y(&case.src())));
+    for_each("laplacian", |case| case.assert_same(&laplacian(&case.src())));
+}
+
+#[test]
+fn distance_parity() {
+    for_each("distance", |case| case.assert_close(&distance_transform(&case.mask()), 1e-3));
+}
+
+#[test]
+fn skeleton_parity() {
+    for_each("skeleton", |case| case.assert_same(thin(&case.mask()).plane()));
+}
+
+#[test]
+fn reconstruction_parity() {
+    for_each("hysteresis", |case| {
+        let (low, high) = (case.whole("low") as u8, case.whole("high") as u8);
+        let found = hysteresis_threshold(&case.src::<u8>(), low, high, Connectivity::Four).unwrap();
+        case.assert_same(found.plane());
+    });
+    for_each("reconstruct", |case| {
+        let seed = plane(&case.src.with_file_name(case.text("seed")));
+        let found = reconstruct_by_dilation(&seed, &case.src(), connectivity(case)).unwrap();
+        case.assert_same(&found);
+    });
+}
+
+fn connectivity(case: &Case) -> Connectivity {
+    match case.whole("connectivity") {
+        4 => Connectivity::Four,
+        _ => Connectivity::Eight,
+    }
+}
+
+#[test]
+fn resize_parity() {
+    let interpolation = |case: &Case| match case.text("kind") {
+        "nearest" => Interpolation::Nearest,
+        "linear" => Interpolation::Linear,
+        _ => Interpolation::Area,
+    };
+    for_each("resize", |case| {
+        let (width, height) = plane::<u8>(&case.out).size();
+        let found = resize(&case.src(), width, height, interpolation(case)).unwrap();
+        // OpenCV's linear weights have 11 bits, and its sums over fractional areas another order.
+        let exact = interpolation(case) == Interpolation::Nearest;
+        case.assert_each(&found, |a, b| a.abs_diff(b) <= u8::from(!exact));
+    });
+    for_each("resize_f32", |case| {
+        let (width, height) = plane::<f32>(&case.out).size();
+        let found = resize_f32(&case.src(), width, height, interpolation(case)).unwrap();
+        case.assert_close(&found, 2e-5);
+    });
+}
+
 #[test]
 fn components_parity() {
     for_each("components", |case| {
-        let connectivity = match case.whole("connectivity") {
-            4 => Connectivity::Four,
-            _ => Connectivity::Eight,
-        };
-        let found = connected_components(&case.mask(), connectivity);
+        let found = connected_components(&case.mask(), connectivity(case));
         // The same partition: the numbers correspond one to one.
         let expected: Plane<i32> = plane(&case.out);
         let mut theirs_of_ours = HashMap::from([(0, 0)]);

@@ -87,6 +87,12 @@ impl Gaussian {
         Ok(mirrored(&half, 1.0 / total))
     }
 
+    /// The kernel in `f32` from the centre outwards.
+    fn float(self) -> Result<Vec<f32>> {
+        let kernel = self.kernel(4.0)?;
+        Ok(kernel[kernel.len() / 2..].iter().map(|&tap| tap as f32).collect())
+    }
+
     /// The kernel in 256ths from the centre outwards: they sum to 256 over the whole kernel.
     fn fixed_point(self) -> Result<Vec<u16>> {
         let kernel = self.kernel(3.0)?;
@@ -117,7 +123,7 @@ fn mirrored(half: &[f64], centre: f64) -> Vec<f64> {
 /// `Argument` if σ is not a positive number or the kernel's size is even.
 pub fn gaussian_blur(src: &Plane<u8>, gaussian: Gaussian) -> Result<Plane<u8>> {
     let taps = gaussian.fixed_point()?;
-    Ok(separable::<FixedPoint>(src, &taps))
+    Ok(separable::<FixedPoint>(src, &taps, Border::Reflect101, |_, _| {}))
 }
 
 /// Blurs `f32` values, within a few units in the last place of OpenCV's `GaussianBlur`.
@@ -125,9 +131,17 @@ pub fn gaussian_blur(src: &Plane<u8>, gaussian: Gaussian) -> Result<Plane<u8>> {
 /// # Errors
 /// `Argument` if σ is not a positive number or the kernel's size is even.
 pub fn gaussian_blur_f32(src: &Plane<f32>, gaussian: Gaussian) -> Result<Plane<f32>> {
-    let kernel = gaussian.kernel(4.0)?;
-    let taps: Vec<f32> = kernel[kernel.len() / 2..].iter().map(|&tap| tap as f32).collect();
-    Ok(separable::<Float>(src, &taps))
+    Ok(separable::<Float>(src, &gaussian.float()?, Border::Reflect101, |_, _| {}))
+}
+
+/// Blurs bytes in `f32` and rounds, then applies `finish(source row, blurred row)` to every row.
+pub(super) fn gaussian_mean_then(
+    src: &Plane<u8>,
+    gaussian: Gaussian,
+    border: Border,
+    finish: impl Fn(&[u8], &mut [u8]) + Sync,
+) -> Result<Plane<u8>> {
+    Ok(separable::<FloatOnBytes>(src, &gaussian.float()?, border, finish))
 }
 
 /// The rows at the same distance above and below.
@@ -148,17 +162,21 @@ trait Arithmetic {
     );
 }
 
-fn separable<A: Arithmetic>(src: &Plane<A::Pixel>, taps: &[A::Value]) -> Plane<A::Pixel> {
+fn separable<A: Arithmetic>(
+    src: &Plane<A::Pixel>,
+    taps: &[A::Value],
+    border: Border,
+    finish: impl Fn(&[A::Pixel], &mut [A::Pixel]) + Sync,
+) -> Plane<A::Pixel> {
     let (width, height) = src.size();
     let radius = taps.len() - 1;
     let mut out = Plane::filled(width, height, A::Pixel::default());
     if width == 0 || height == 0 {
         return out;
     }
-    let border = Border::Reflect101;
     let arch = pulp::Arch::new();
     out.data_mut().par_chunks_mut(STRIP * width).enumerate().for_each(|(strip, out)| {
-        // Mirroring never leads further from a row than the radius, so this many rows suffice.
+        // Neither border leads further from a row than the radius, so this many rows suffice.
         let mut ring = RowRing::<A::Value>::new(width, (2 * radius + 1).min(height));
         let mut extended = vec![A::Value::default(); padded(width) + 2 * radius];
         let top = strip * STRIP;
@@ -175,7 +193,10 @@ fn separable<A: Arithmetic>(src: &Plane<A::Pixel>, taps: &[A::Value]) -> Plane<A
             let neighbour = |distance: isize| ring.row(border.index(y as isize + distance, height));
             pairs.clear();
             pairs.extend((1..=radius as isize).map(|j| (neighbour(-j), neighbour(j))));
-            arch.dispatch(|| A::columns(ring.row(y), &pairs, taps, out));
+            arch.dispatch(|| {
+                A::columns(ring.row(y), &pairs, taps, out);
+                finish(src.row(y), out);
+            });
             pairs = recycle(pairs);
         }
     });
@@ -277,20 +298,49 @@ impl Arithmetic for Float {
     #[inline(always)]
     fn columns(centre: &[f32], pairs: &[Pair<'_, f32>], taps: &[f32], out: &mut [f32]) {
         for (index, out) in out.chunks_mut(LANES).enumerate() {
-            let x = index * LANES;
-            let mut sum = [0f32; LANES];
-            for (sum, &value) in sum.iter_mut().zip(block(centre, x)) {
-                *sum = value * taps[0];
-            }
-            for (&(above, below), &tap) in pairs.iter().zip(&taps[1..]) {
-                let (above, below) = (block(above, x), block(below, x));
-                for i in 0..LANES {
-                    sum[i] += (above[i] + below[i]) * tap;
-                }
-            }
+            let sum = column_sums(centre, pairs, taps, index * LANES);
             out.copy_from_slice(&sum[..out.len()]);
         }
     }
+}
+
+/// Bytes summed in `f32`, rounded to the nearest, halves to even.
+struct FloatOnBytes;
+
+impl Arithmetic for FloatOnBytes {
+    type Pixel = u8;
+    type Value = f32;
+
+    #[inline(always)]
+    fn rows(padded: &[f32], taps: &[f32], out: &mut [f32]) {
+        Float::rows(padded, taps, out);
+    }
+
+    #[inline(always)]
+    fn columns(centre: &[f32], pairs: &[Pair<'_, f32>], taps: &[f32], out: &mut [u8]) {
+        for (index, out) in out.chunks_mut(LANES).enumerate() {
+            // Adding 2²³ leaves the rounded number in the lowest bits.
+            let sum = column_sums(centre, pairs, taps, index * LANES);
+            let bytes = sum.map(|sum| (sum.min(255.0) + (1u32 << 23) as f32).to_bits() as u8);
+            out.copy_from_slice(&bytes[..out.len()]);
+        }
+    }
+}
+
+/// The column filter on the `LANES` columns from `x` on.
+#[inline(always)]
+fn column_sums(centre: &[f32], pairs: &[Pair<'_, f32>], taps: &[f32], x: usize) -> [f32; LANES] {
+    let mut sum = [0f32; LANES];
+    for (sum, &value) in sum.iter_mut().zip(block(centre, x)) {
+        *sum = value * taps[0];
+    }
+    for (&(above, below), &tap) in pairs.iter().zip(&taps[1..]) {
+        let (above, below) = (block(above, x), block(below, x));
+        for i in 0..LANES {
+            sum[i] += (above[i] + below[i]) * tap;
+        }
+    }
+    sum
 }
 
 #[cfg(test)]
