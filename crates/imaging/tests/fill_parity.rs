@@ -1,5 +1,7 @@
 //! The fill against OpenCV and scikit-image on the fixtures of `fixtures/generate_fill.py`.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::path::Path;

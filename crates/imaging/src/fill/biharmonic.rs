@@ -9,9 +9,12 @@
 //!
 //! Pixels more than two steps apart do not appear in each other's equations, so regions further apart than that are
 //! solved by themselves. That is scikit-image's `split_into_regions`, which gives the same solution as without.
-//! As there, results are clipped to the range of the picture's kept pixels, channel by channel.
+//! A region whose factor would be too large (some 300 × 300 pixels and more without a kept one; cracks of millions of
+//! pixels still fit) is solved by iteration instead, to within 1e-5 of the range of the kept values.
+//! As in scikit-image, results are clipped to the range of the picture's kept pixels, channel by channel.
 
 use super::dissection;
+use super::multigrid;
 use super::regions::Region;
 use super::ribbon::Ribbon;
 use super::{FillMethod, FillOptions, Progress, fill_planes};
@@ -21,7 +24,8 @@ use crate::plane::Plane;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor::LltRegularization;
 use faer::sparse::linalg::cholesky::{
-    CholeskySymbolicParams, LltRef, SymmetricOrdering, factorize_symbolic_cholesky,
+    CholeskySymbolicParams, LltRef, SymbolicCholesky, SymmetricOrdering,
+    factorize_symbolic_cholesky,
 };
 use faer::sparse::{SparseColMatRef, SymbolicSparseColMatRef};
 use faer::{Conj, MatMut, Par, Side, Spec};
@@ -29,6 +33,12 @@ use rayon::prelude::*;
 
 /// Pixels at most this many columns and rows apart can share an equation.
 pub(crate) const REACH: usize = 2;
+
+/// Entries that a region's Cholesky factor may have (256 MiB); larger systems are solved by iteration.
+const LARGEST_FACTOR: usize = 32 << 20;
+
+/// How far an iterative solution may be from the exact one, as a part of the range of the kept values.
+const TOLERANCE: f64 = 1e-5;
 
 /// Fills the masked pixels of planes; a mask weight above 0 counts as masked.
 ///
@@ -77,35 +87,54 @@ pub(crate) fn solve<const C: usize>(
     progress: &Progress<'_>,
 ) -> Result<Vec<[f32; C]>> {
     progress.check()?;
+    let unknowns = region.pixels;
     let mut system = System::assemble(region, size, read);
     progress.check()?;
-    system.solve(progress)?;
+    let clipped = |value: [f64; C]| -> [f32; C] {
+        std::array::from_fn(|c| (value[c] as f32).clamp(limits[c].0, limits[c].1))
+    };
 
-    let unknowns = region.pixels;
-    let mut filled = vec![[0.0; C]; unknowns];
-    for (at, &pixel) in system.order.iter().enumerate() {
-        filled[pixel as usize] = std::array::from_fn(|c| {
-            let (low, high) = limits[c];
-            (system.right[c * unknowns + at] as f32).clamp(low, high)
-        });
+    if let Some(factor) = system.factorize(1.0, LARGEST_FACTOR, progress)? {
+        factor.solve(&mut system.right);
+        drop(factor);
+        let mut filled = vec![[0.0; C]; unknowns];
+        for (at, &pixel) in system.order.iter().enumerate() {
+            filled[pixel as usize] =
+                clipped(std::array::from_fn(|c| system.right[c * unknowns + at]));
+        }
+        progress.advance(unknowns)?;
+        return Ok(filled);
     }
+
+    let mut right = vec![[0.0; C]; unknowns];
+    for (at, &pixel) in system.order.iter().enumerate() {
+        right[pixel as usize] = std::array::from_fn(|c| system.right[c * unknowns + at]);
+    }
+    drop(system);
+    let spread = limits.iter().map(|(low, high)| high - low).fold(0.0, f32::max);
+    let solution = multigrid::solve(region, size, right, f64::from(spread) * TOLERANCE, progress)?;
     progress.advance(unknowns)?;
-    Ok(filled)
+    Ok(solution.into_iter().map(clipped).collect())
+}
+
+/// How many neighbours a pixel has in a picture of `size`.
+pub(crate) fn degree((x, y): (isize, isize), (width, height): (isize, isize)) -> u8 {
+    4 - u8::from(x == 0) - u8::from(x == width - 1) - u8::from(y == 0) - u8::from(y == height - 1)
 }
 
 /// The upper triangle of a symmetric matrix in compressed columns, and the right-hand sides.
-struct System {
+pub(crate) struct System {
     /// For each unknown, which pixel of the region it is, counted row by row.
-    order: Vec<u32>,
+    pub(crate) order: Vec<u32>,
     columns: Vec<u32>,
     rows: Vec<u32>,
     values: Vec<f64>,
     /// One column of all unknowns a channel; the solution once solved.
-    right: Vec<f64>,
+    pub(crate) right: Vec<f64>,
 }
 
 /// The offsets of the stencil besides its centre.
-const STENCIL: [(isize, isize); 12] = [
+pub(crate) const STENCIL: [(isize, isize); 12] = [
     (0, -2),
     (-1, -1),
     (0, -1),
@@ -121,7 +150,7 @@ const STENCIL: [(isize, isize); 12] = [
 ];
 
 impl System {
-    fn assemble<const C: usize>(
+    pub(crate) fn assemble<const C: usize>(
         region: &Region,
         size: (usize, usize),
         read: &impl Fn(usize, usize) -> [f32; C],
@@ -145,14 +174,7 @@ impl System {
 
         let (width, height) = (size.0 as isize, size.1 as isize);
         let inside = |x, y| (0..width).contains(&x) && (0..height).contains(&y);
-        // A pixel's neighbours in the picture: its degree in the graph whose Laplacian is squared.
-        let degree = |x: isize, y: isize| {
-            let missing = isize::from(x == 0)
-                + isize::from(x == width - 1)
-                + isize::from(y == 0)
-                + isize::from(y == height - 1);
-            (4 - missing) as f64
-        };
+        let degree = |x: isize, y: isize| f64::from(degree((x, y), (width, height)));
 
         let mut columns = Vec::with_capacity(unknowns + 1);
         let mut rows = Vec::with_capacity(unknowns * 7);
@@ -195,13 +217,14 @@ impl System {
         Self { order, columns, rows, values, right }
     }
 
-    /// Replaces the right-hand sides by the solutions.
-    fn solve(&mut self, progress: &Progress<'_>) -> Result<()> {
+    /// The factor of this matrix times `scale`; `None` if it would have more than `limit` entries.
+    pub(crate) fn factorize(
+        &self,
+        scale: f64,
+        limit: usize,
+        progress: &Progress<'_>,
+    ) -> Result<Option<Factor>> {
         let unknowns = self.order.len();
-        let failed = |reason: &dyn std::fmt::Debug| ImagingError::Numeric {
-            what: "biharmonic inpainting",
-            reason: format!("factorising {unknowns} unknowns: {reason:?}"),
-        };
         let pattern = SymbolicSparseColMatRef::new_checked(
             unknowns,
             unknowns,
@@ -215,16 +238,16 @@ impl System {
             SymmetricOrdering::Identity,
             CholeskySymbolicParams::default(),
         )
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| failed(unknowns, &error))?;
+        if symbolic.len_val() > limit {
+            return Ok(None);
+        }
         progress.check()?;
 
-        let channels = self.right.len() / unknowns;
         let mut values = vec![0.0; symbolic.len_val()];
-        let scratch = symbolic
-            .factorize_numeric_llt_scratch::<f64>(Par::Seq, Spec::default())
-            .or(symbolic.solve_in_place_scratch::<f64>(channels, Par::Seq));
-        let mut memory = MemBuffer::try_new(scratch).map_err(|error| failed(&error))?;
-        let factor: LltRef<'_, u32, f64> = symbolic
+        let scratch = symbolic.factorize_numeric_llt_scratch::<f64>(Par::Seq, Spec::default());
+        let mut memory = MemBuffer::try_new(scratch).map_err(|error| failed(unknowns, &error))?;
+        symbolic
             .factorize_numeric_llt(
                 &mut values,
                 SparseColMatRef::new(pattern, &self.values),
@@ -234,14 +257,41 @@ impl System {
                 MemStack::new(&mut memory),
                 Spec::default(),
             )
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| failed(unknowns, &error))?;
         progress.check()?;
-        factor.solve_in_place_with_conj(
+        Ok(Some(Factor { symbolic, values, scale }))
+    }
+}
+
+fn failed(unknowns: usize, error: &dyn std::fmt::Debug) -> ImagingError {
+    ImagingError::Numeric {
+        what: "biharmonic inpainting",
+        reason: format!("factorising {unknowns} unknowns: {error:?}"),
+    }
+}
+
+/// The Cholesky factor of a system.
+pub(crate) struct Factor {
+    symbolic: SymbolicCholesky<u32>,
+    values: Vec<f64>,
+    /// What the matrix is multiplied by.
+    scale: f64,
+}
+
+impl Factor {
+    /// Replaces right-hand sides, one column of all unknowns each, by the solutions.
+    pub(crate) fn solve(&self, right: &mut [f64]) {
+        let unknowns = self.symbolic.nrows();
+        let channels = right.len() / unknowns;
+        let scratch = self.symbolic.solve_in_place_scratch::<f64>(channels, Par::Seq);
+        LltRef::new(&self.symbolic, &self.values).solve_in_place_with_conj(
             Conj::No,
-            MatMut::from_column_major_slice_mut(&mut self.right, unknowns, channels),
+            MatMut::from_column_major_slice_mut(right, unknowns, channels),
             Par::Seq,
-            MemStack::new(&mut memory),
+            MemStack::new(&mut MemBuffer::new(scratch)),
         );
-        Ok(())
+        for value in right {
+            *value /= self.scale;
+        }
     }
 }

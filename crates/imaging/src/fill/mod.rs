@@ -4,6 +4,7 @@
 //! picture as it was, then blended in. What is held in memory is the damage and its immediate neighbourhood.
 
 mod dissection;
+mod multigrid;
 mod regions;
 mod ribbon;
 

@@ -69,6 +69,17 @@ impl Ribbon {
         block as usize * BLOCK + x % BLOCK
     }
 
+    /// The place of a position in the picture, if it is stored.
+    pub(crate) fn find(&self, x: isize, y: isize) -> Option<usize> {
+        let (x, y) = (x - self.origin.0, y - self.origin.1);
+        if x < 0 || y < 0 || x as usize >= self.blocks_a_row * BLOCK {
+            return None;
+        }
+        let (x, y) = (x as usize, y as usize);
+        let block = *self.table.get(y * self.blocks_a_row + x / BLOCK)?;
+        (block != ABSENT).then(|| block as usize * BLOCK + x % BLOCK)
+    }
+
     /// Calls `each(place, x, y)` for every stored pixel, in the order of the places. `x` and `y` are the picture's
     /// and may lie outside it.
     pub(crate) fn for_each(&self, mut each: impl FnMut(usize, isize, isize)) {
