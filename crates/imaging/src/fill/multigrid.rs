@@ -45,7 +45,7 @@ pub(crate) fn solve<const C: usize>(
     let mut solution = vec![[0.0; C]; residual.len()];
     let mut direction = hierarchy.precondition(&residual, progress)?;
     let mut slope = dot(&residual, &direction);
-    for _it in 0..MAX_ITERATIONS {
+    for _ in 0..MAX_ITERATIONS {
         let image = matrix.times(&direction);
         let curvature = dot(&direction, &image);
         let step: Pixel<C> = std::array::from_fn(|c| ratio(slope[c], curvature[c]));
@@ -55,9 +55,6 @@ pub(crate) fn solve<const C: usize>(
 
         // The preconditioner is close to the inverse, so this is close to the error.
         let correction = hierarchy.precondition(&residual, progress)?;
-        if std::env::var_os("MGD").is_some() {
-            eprintln!("{_it} {}", largest(&correction));
-        }
         if largest(&correction) <= tolerance {
             add(&mut solution, [1.0; C], &correction);
             return Ok(solution);
