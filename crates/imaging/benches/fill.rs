@@ -39,7 +39,8 @@ fn damage() -> Mask {
         }
     }
     for loss in 0..12 {
-        let (x, y, radius) = (300 + 310 * loss, 200 + loss * 947 % 2600, 25 + 4 * loss);
+        let (x, y, radius): (usize, usize, usize) =
+            (300 + 310 * loss, 200 + loss * 947 % 2600, 25 + 4 * loss);
         for row in y - radius..y + radius {
             let half = (radius * radius - row.abs_diff(y).pow(2)).isqrt();
             mask.plane_mut().row_mut(row)[x - half..x + half].fill(Mask::DAMAGED);
