@@ -1,7 +1,6 @@
 //! Works through many pictures: goes on after a failure, reports all failures at the end, stops on Ctrl-C.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
@@ -11,6 +10,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::exit::{Outcome, flatten, is_cancelled};
+use crate::panics;
 use crate::progress::ItemObserver;
 
 /// Pictures are worked on side by side while they have fewer pixels than this together; a larger one is
@@ -149,8 +149,7 @@ fn run_one<J: Job>(context: &Context, job: &J) -> anyhow::Result<J::Report> {
     let name = job.input().file_name().unwrap_or_default().to_string_lossy();
     let line = context.progress().stage_line(&format!("{name}: "));
     let observer = ItemObserver { cancel: context.cancel(), line };
-    catch_unwind(AssertUnwindSafe(|| job.run(context, &observer)))
-        .unwrap_or_else(|_| Err(anyhow::anyhow!("internal error, please report it")))
+    panics::caught(|| job.run(context, &observer))
 }
 
 /// The error as a line that names the picture, once.

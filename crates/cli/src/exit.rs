@@ -20,11 +20,9 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) struct UsageError(String);
 
-impl UsageError {
-    /// An error about the arguments, for use with `?`.
-    pub(crate) fn new(message: impl Into<String>) -> anyhow::Error {
-        anyhow::Error::new(Self(message.into()))
-    }
+/// A [`UsageError`] to return.
+pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
+    anyhow::Error::new(UsageError(message.into()))
 }
 
 impl std::fmt::Display for UsageError {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::exit::UsageError;
+use crate::exit;
 
 /// A picture to work on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,13 +28,9 @@ pub(crate) fn expand(
     not_read: &[&Path],
 ) -> anyhow::Result<Vec<Input>> {
     // 1. everything that was named exists
-    let missing: Vec<String> = inputs
-        .iter()
-        .filter(|path| !path.exists())
-        .map(|path| path.display().to_string())
-        .collect();
+    let missing: Vec<String> = inputs.iter().filter_map(|path| why_missing(path)).collect();
     if !missing.is_empty() {
-        anyhow::bail!("no such file or folder: {}", missing.join(", "));
+        anyhow::bail!("{}", missing.join("; "));
     }
 
     // 2. folders become their images
@@ -60,13 +56,23 @@ pub(crate) fn expand(
     Ok(found)
 }
 
+/// Why `path` cannot be looked at, naming it; `None` if it can.
+pub(crate) fn why_missing(path: &Path) -> Option<String> {
+    let error = std::fs::metadata(path).err()?;
+    let reason = match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file or folder".to_owned(),
+        _ => error.to_string(),
+    };
+    Some(format!("{}: {reason}", path.display()))
+}
+
 fn images_in(folder: &Path, recursive: bool, not_read: &[PathBuf]) -> anyhow::Result<Vec<Input>> {
     let real = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
     // A folder that is to be left out counts only below this one: `-o .` does not empty the list.
     let left_out: Vec<&PathBuf> =
         not_read.iter().filter(|other| other.starts_with(&real) && **other != real).collect();
     let mut found = Vec::new();
-    for path in list_images(folder, recursive)? {
+    for path in imaging::io::list_images(folder, recursive)? {
         let is_left_out = !left_out.is_empty()
             && path
                 .canonicalize()
@@ -94,33 +100,13 @@ pub(crate) fn is_single_file(inputs: &[PathBuf]) -> bool {
 /// A usage error if `-o` is missing or names a file.
 pub(crate) fn output_folder(output: Option<&Path>) -> anyhow::Result<&Path> {
     let Some(folder) = output else {
-        return Err(UsageError::new("several images need an output folder: -o OUT"));
+        return Err(exit::usage("several images need an output folder: -o OUT"));
     };
     if folder.is_file() {
-        return Err(UsageError::new(format!(
+        return Err(exit::usage(format!(
             "{}: expected a folder to write several images to, found a file",
             folder.display()
         )));
     }
     Ok(folder)
-}
-
-/// The image files in a folder, by extension and in the order of their names.
-pub(crate) fn list_images(folder: &Path, recursive: bool) -> anyhow::Result<Vec<PathBuf>> {
-    let unreadable = || format!("{}: cannot list the folder", folder.display());
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)
-        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
-        .with_context(unreadable)?;
-    entries.sort();
-    let mut found = Vec::new();
-    for path in entries {
-        if path.is_dir() {
-            if recursive {
-                found.extend(list_images(&path, true)?);
-            }
-        } else if crate::outputs::is_image_name(&path).unwrap_or(false) {
-            found.push(path);
-        }
-    }
-    Ok(found)
 }

@@ -11,6 +11,7 @@ mod exit;
 mod inputs;
 mod masks;
 mod outputs;
+mod panics;
 mod progress;
 
 use std::process::ExitCode;
@@ -22,7 +23,7 @@ use crate::context::Context;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome =
-        Context::new(&cli.global).and_then(|context| commands::run(cli.command, &context));
+    panics::install_hook();
+    let outcome = panics::caught(|| commands::run(cli.command, &Context::new(&cli.global)?));
     exit::code(outcome)
 }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::exit::UsageError;
-use crate::inputs::Input;
+use crate::exit;
+use crate::inputs::{Input, why_missing};
 
 /// Masks from a single file, or from a folder by the picture's name.
 pub(crate) enum MaskFinder {
@@ -22,17 +22,17 @@ impl MaskFinder {
     pub(crate) fn new(path: &Path, single: bool) -> anyhow::Result<Self> {
         if path.is_dir() {
             let mut by_stem: HashMap<PathBuf, Vec<PathBuf>> = HashMap::new();
-            for mask in crate::inputs::list_images(path, true)? {
+            for mask in imaging::io::list_images(path, true)? {
                 let relative = mask.strip_prefix(path).unwrap_or(&mask);
                 by_stem.entry(relative.with_extension("")).or_default().push(mask);
             }
             return Ok(Self::Folder { folder: path.to_path_buf(), by_stem });
         }
-        if !path.exists() {
-            anyhow::bail!("{}: no such mask file or folder", path.display());
+        if let Some(reason) = why_missing(path) {
+            anyhow::bail!("{reason}");
         }
         if !single {
-            return Err(UsageError::new(format!(
+            return Err(exit::usage(format!(
                 "{}: several images need a folder of masks, found a file",
                 path.display()
             )));

@@ -4,37 +4,45 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use imaging::io::Format;
 
-use crate::exit::UsageError;
-
-/// Extensions of the formats that are written.
-const WRITTEN: [&str; 6] = ["png", "jpg", "jpeg", "tif", "tiff", "webp"];
+use crate::exit;
 
 /// Extensions of other picture formats, so that `-o photo.bmp` is not taken for a folder.
 const NOT_WRITTEN: [&str; 12] =
     ["avif", "bmp", "exr", "gif", "heic", "heif", "hdr", "jp2", "jxl", "pdf", "psd", "tga"];
 
-/// True if `path` names an image file rather than a folder.
+/// True if `path` names an image file rather than a folder, as a trailing separator says.
 ///
 /// # Errors
 /// A usage error for a picture format that is not written.
 pub(crate) fn is_image_name(path: &Path) -> anyhow::Result<bool> {
-    if path.is_dir() {
+    let ends_as_folder = path.to_string_lossy().ends_with(std::path::is_separator);
+    if ends_as_folder || path.is_dir() {
         return Ok(false);
     }
     let extension = extension(path);
     if NOT_WRITTEN.contains(&extension.as_str()) {
-        return Err(UsageError::new(format!(
+        return Err(exit::usage(format!(
             "{}: expected a .png, .jpg, .tif or .webp file or a folder, found .{extension}",
             path.display()
         )));
     }
-    Ok(WRITTEN.contains(&extension.as_str()))
+    Ok(Format::from_path(path).is_some())
+}
+
+/// Why a file of this name cannot be written, as far as the name tells; `None` if it can.
+pub(crate) fn why_not_written(path: &Path) -> Option<String> {
+    let expected = "expected the extension .png, .jpg, .tif or .webp";
+    Format::from_path(path).is_none().then(|| match extension(path).as_str() {
+        "" => format!("{expected}, found none"),
+        extension => format!("{expected}, found .{extension}"),
+    })
 }
 
 /// True if the format that the name asks for changes pixels by encoding them.
 pub(crate) fn is_lossy(path: &Path) -> bool {
-    matches!(extension(path).as_str(), "jpg" | "jpeg")
+    Format::from_path(path) == Some(Format::Jpeg)
 }
 
 fn extension(path: &Path) -> String {
@@ -139,6 +147,7 @@ mod tests {
     fn a_name_is_a_file_by_its_extension() {
         assert!(is_image_name(Path::new("a/b.TIFF")).expect("written"));
         assert!(!is_image_name(Path::new("a/b")).expect("a folder"));
+        assert!(!is_image_name(Path::new("b.png/")).expect("a folder"));
         assert!(!is_image_name(Path::new("scans.2024")).expect("a folder"));
         assert!(is_image_name(Path::new("b.heic")).is_err());
     }

@@ -8,6 +8,7 @@ use crate::detect::{DetectParams, DetectionStats, detect, feather};
 use crate::error::{ImagingError, Result};
 use crate::fill::{FillOptions, FillReport, fill};
 use crate::image::Image;
+use crate::imgproc::{self, StructuringElement};
 use crate::mask::Mask;
 use crate::observer::Observer;
 
@@ -21,8 +22,15 @@ pub enum MaskSource {
         /// Standard deviation of the feather in pixels; 0 for none.
         feather: f32,
     },
-    /// Blend weights given by the caller, used as they are.
-    Given(Mask),
+    /// Blend weights given by the caller; used as they are with both options at 0.
+    Given {
+        /// The weights.
+        mask: Mask,
+        /// Grow the mask by a disc of this radius in pixels; 0 for none.
+        dilate: usize,
+        /// Standard deviation in pixels, `0 ..= 100`, of a soft edge around the (grown) mask; 0 for none.
+        feather: f32,
+    },
 }
 
 /// What a restoration did and how long each stage took.
@@ -71,9 +79,9 @@ pub fn restore(
     // 1. the blend weights
     let started = Instant::now();
     let (mask, detection) = match source {
-        MaskSource::Given(mask) => {
+        MaskSource::Given { mask, dilate, feather } => {
             ImagingError::check_size("mask", image.size(), mask.size())?;
-            (mask, None)
+            (grown(mask, dilate, feather)?, None)
         }
         MaskSource::Detect { params, feather: sigma } => {
             let found = detect(&image, &params, observer)?;
@@ -91,4 +99,36 @@ pub fn restore(
     let report =
         RestoreReport { detection, coverage: mask.coverage(), fill, detect_time, fill_time };
     Ok(Restored { image, mask, report })
+}
+
+/// A given mask, dilated by a disc, and with an edge that falls off *outside* it: what the caller marked stays
+/// marked, at the weight that the caller gave.
+fn grown(mask: Mask, dilate: usize, sigma: f32) -> Result<Mask> {
+    let mask = dilated(mask, dilate)?;
+    if sigma == 0.0 {
+        return Ok(mask);
+    }
+    if !(0.0..=MAX_FEATHER).contains(&sigma) {
+        return Err(ImagingError::argument("feather", format!("0 to {MAX_FEATHER} pixels"), sigma));
+    }
+    // Beyond 2σ a Gaussian edge is below 3 % and no longer seen.
+    let room = dilated(mask.clone(), (2.0 * sigma).ceil() as usize)?;
+    let mut weights = feather(&mask.binarized(1), &room, sigma)?;
+    if mask.plane().data().iter().any(|weight| (1..Mask::DAMAGED).contains(weight)) {
+        for (weight, &given) in weights.plane_mut().data_mut().iter_mut().zip(mask.plane().data()) {
+            *weight = if given > 0 { given } else { *weight };
+        }
+    }
+    Ok(weights)
+}
+
+/// The widest soft edge of a given mask, in pixels.
+const MAX_FEATHER: f32 = 100.0;
+
+fn dilated(mask: Mask, radius: usize) -> Result<Mask> {
+    if radius == 0 {
+        return Ok(mask);
+    }
+    let disc = StructuringElement::disc(2 * radius + 1)?;
+    Ok(Mask::from_plane(imgproc::dilate(mask.plane(), &disc)))
 }

@@ -69,9 +69,9 @@ pub(crate) struct RestoreArgs {
     /// Telea's neighbourhood radius in pixels, 1 to 100
     #[arg(
         long, value_name = "PX", default_value = "3", help_heading = "Repainting",
-        value_parser = number_in(1.0_f32..=100.0)
+        value_parser = clap::value_parser!(u8).range(1..=100)
     )]
-    pub(crate) radius: f32,
+    pub(crate) radius: u8,
 
     #[command(flatten)]
     pub(crate) read: ReadArgs,
@@ -83,7 +83,7 @@ pub(crate) struct RestoreArgs {
 impl RestoreArgs {
     /// The library's options for the fill.
     pub(crate) fn fill_options(&self) -> FillOptions {
-        FillOptions { method: self.method.into(), radius: self.radius }
+        FillOptions { method: self.method.into(), radius: f32::from(self.radius) }
     }
 }
 

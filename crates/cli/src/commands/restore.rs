@@ -3,33 +3,36 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use imaging::detect::DetectParams;
+use imaging::detect::{DetectParams, Preset};
 use imaging::fill::{FillMethod, FillOptions};
 use imaging::io::{self, ReadOptions, WriteOptions};
+use imaging::report::sheet::{SheetOptions, comparison, worst_damage};
 use imaging::restore::{MaskSource, RestoreReport, Restored, restore};
-use imaging::{ColorType, Image, Observer};
+use imaging::{ColorType, Image, ImagingError, Mask, Observer, Samples};
 use serde::Serialize;
 
 use crate::args::RestoreArgs;
 use crate::batch::{self, Job};
 use crate::context::Context;
-use crate::exit::{Outcome, UsageError};
+use crate::exit::{self, Outcome};
 use crate::inputs::{self, Input};
 use crate::masks::MaskFinder;
 use crate::outputs;
 
 pub(crate) fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<Outcome> {
     // 1. plan every file, and check the plan before any work
-    let settings = Settings::new(args);
-    let jobs = plan(args, &settings)?;
-    check(&jobs, args.write.force)?;
-    if jobs.iter().any(|job| outputs::is_lossy(&job.output)) {
+    let plan = plan(args)?;
+    check(&plan, args.write.force)?;
+    if plan.iter().any(|files| outputs::is_lossy(&files.output)) {
         context.note(
             "JPEG encodes kept pixels anew; write PNG, TIFF or WebP (-o NAME.png) to keep them bit-identical",
         );
     }
 
     // 2. work
+    let settings = Settings::new(args);
+    let jobs: Vec<_> =
+        plan.into_iter().map(|files| RestoreJob { files, settings: &settings }).collect();
     let report = batch::run(context, &jobs);
 
     // 3. report
@@ -42,7 +45,8 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<Outco
 /// What is the same for all pictures of a run.
 struct Settings {
     fill: FillOptions,
-    detect: DetectParams,
+    preset: Preset,
+    dilate: u16,
     feather: Option<f32>,
     read: ReadOptions,
     write: WriteOptions,
@@ -52,23 +56,48 @@ impl Settings {
     fn new(args: &RestoreArgs) -> Self {
         Self {
             fill: args.fill_options(),
-            detect: DetectParams::preset(args.preset.into()),
+            preset: args.preset.into(),
+            dilate: args.dilate.unwrap_or(0),
             feather: args.feather,
             read: args.read.options(),
             write: args.write.options(),
         }
     }
+
+    /// The mask in this file, or else the detection.
+    fn mask_source(&self, mask: Option<&Path>, image: &Image) -> imaging::Result<MaskSource> {
+        let Some(path) = mask else {
+            return Ok(MaskSource::Detect {
+                params: DetectParams::preset(self.preset),
+                feather: self.feather.unwrap_or(DETECTED_FEATHER),
+            });
+        };
+        let mask = io::read_mask(path, &self.read)?;
+        ImagingError::check_size(&format!("mask {}", path.display()), image.size(), mask.size())?;
+        Ok(MaskSource::Given {
+            mask,
+            dilate: usize::from(self.dilate),
+            feather: self.feather.unwrap_or(0.0),
+        })
+    }
 }
 
 /// One picture and all files that belong to it.
-struct RestoreJob<'a> {
-    settings: &'a Settings,
+struct Files {
     input: PathBuf,
     output: PathBuf,
-    /// The mask to use, or why there is none; `None` to find the damage.
-    mask: Option<Result<PathBuf, String>>,
+    /// The mask to use; `None` to find the damage.
+    mask: Option<PathBuf>,
+    /// Why this picture cannot be restored, known before the work: it fails, the others go on.
+    problem: Option<String>,
     save_mask: Option<PathBuf>,
     compare: Option<PathBuf>,
+}
+
+/// One picture of the batch.
+struct RestoreJob<'a> {
+    files: Files,
+    settings: &'a Settings,
 }
 
 /// The report on one picture.
@@ -92,7 +121,7 @@ struct ImageReport {
     write_s: f64,
 }
 
-fn plan<'a>(args: &RestoreArgs, settings: &'a Settings) -> anyhow::Result<Vec<RestoreJob<'a>>> {
+fn plan(args: &RestoreArgs) -> anyhow::Result<Vec<Files>> {
     let given = &args.input.inputs;
     let single = inputs::is_single_file(given);
     let not_read: Vec<&Path> =
@@ -104,9 +133,13 @@ fn plan<'a>(args: &RestoreArgs, settings: &'a Settings) -> anyhow::Result<Vec<Re
         .into_iter()
         .map(|image| {
             let output = output_for(args, &image, single)?;
-            Ok(RestoreJob {
-                settings,
-                mask: masks.as_ref().map(|masks| masks.find(&image)),
+            let (mask, mask_problem) = match masks.as_ref().map(|masks| masks.find(&image)) {
+                Some(Err(problem)) => (None, Some(problem)),
+                found => (found.and_then(Result::ok), None),
+            };
+            Ok(Files {
+                mask,
+                problem: mask_problem.or_else(|| outputs::why_not_written(&output)),
                 save_mask: args.save_mask.then(|| outputs::beside(&output, "mask", "png")),
                 compare: args.compare.then(|| outputs::beside(&output, "compare", "png")),
                 input: image.path,
@@ -119,14 +152,14 @@ fn plan<'a>(args: &RestoreArgs, settings: &'a Settings) -> anyhow::Result<Vec<Re
 fn output_for(args: &RestoreArgs, image: &Input, single: bool) -> anyhow::Result<PathBuf> {
     match &args.output {
         None if single => {
-            let extension = image.path.extension().unwrap_or_default().to_string_lossy();
-            Ok(outputs::beside(&image.path, "restored", &extension))
+            let extension = image.path.extension().unwrap_or("png".as_ref());
+            Ok(outputs::beside(&image.path, "restored", &extension.to_string_lossy()))
         }
         Some(output) if single && outputs::is_image_name(output)? => Ok(output.clone()),
         output => {
             let folder = inputs::output_folder(output.as_deref())?;
             if !single && outputs::is_image_name(folder)? {
-                return Err(UsageError::new(format!(
+                return Err(exit::usage(format!(
                     "{}: expected a folder to write several images to, found the name of an image file",
                     folder.display()
                 )));
@@ -136,16 +169,15 @@ fn output_for(args: &RestoreArgs, image: &Input, single: bool) -> anyhow::Result
     }
 }
 
-fn check(jobs: &[RestoreJob<'_>], force: bool) -> anyhow::Result<()> {
-    let planned = jobs.iter().flat_map(|job| {
-        [Some(&job.output), job.save_mask.as_ref(), job.compare.as_ref()]
+fn check(plan: &[Files], force: bool) -> anyhow::Result<()> {
+    let planned = plan.iter().flat_map(|files| {
+        [Some(&files.output), files.save_mask.as_ref(), files.compare.as_ref()]
             .into_iter()
             .flatten()
-            .map(|output| (job.input.as_path(), output.as_path()))
+            .map(|output| (files.input.as_path(), output.as_path()))
     });
-    let read = jobs.iter().flat_map(|job| {
-        let mask = job.mask.as_ref().and_then(|mask| mask.as_ref().ok());
-        [Some(&job.input), mask].into_iter().flatten().map(PathBuf::as_path)
+    let read = plan.iter().flat_map(|files| {
+        [Some(&files.input), files.mask.as_ref()].into_iter().flatten().map(PathBuf::as_path)
     });
     outputs::check(planned, read, force)
 }
@@ -154,31 +186,24 @@ impl Job for RestoreJob<'_> {
     type Report = ImageReport;
 
     fn input(&self) -> &Path {
-        &self.input
+        &self.files.input
     }
 
     fn pixels(&self) -> u64 {
-        0
+        io::read_size(self.input()).map_or(0, |(width, height)| width.saturating_mul(height))
     }
 
     fn run(&self, context: &Context, observer: &dyn Observer) -> anyhow::Result<ImageReport> {
-        let settings = self.settings;
+        let Self { files, settings } = self;
 
         // 1. read
         let started = Instant::now();
-        let mask_file = match &self.mask {
-            Some(Ok(path)) => Some(path),
-            Some(Err(reason)) => anyhow::bail!("{reason}"),
-            None => None,
-        };
-        let image = io::read_image(&self.input, &settings.read)?;
-        let source = match mask_file {
-            Some(path) => MaskSource::Given(io::read_mask(path, &settings.read)?),
-            None => MaskSource::Detect {
-                params: settings.detect.clone(),
-                feather: settings.feather.unwrap_or(DETECTED_FEATHER),
-            },
-        };
+        if let Some(problem) = &files.problem {
+            anyhow::bail!("{problem}");
+        }
+        let image = io::read_image(&files.input, &settings.read)?;
+        let source = settings.mask_source(files.mask.as_deref(), &image)?;
+        let before = files.compare.is_some().then(|| image.clone());
         let read_s = started.elapsed().as_secs_f64();
         observer.check()?;
 
@@ -187,31 +212,35 @@ impl Job for RestoreJob<'_> {
         let (bit_depth, color) = (image.samples().bits(), color_name(&image));
         let Restored { image, mask, report } = restore(image, source, &settings.fill, observer)?;
         if report.fill.pixels == 0 {
-            let what = if mask_file.is_some() { "the mask is empty" } else { "no damage found" };
-            context.note(&format!("{}: {what}, its pixels stay as they are", self.input.display()));
+            let why = if files.mask.is_some() { "the mask is empty" } else { "no damage found" };
+            context.note(&format!("{}: {why}, its pixels stay as they are", files.input.display()));
         }
         observer.check()?;
 
         // 3. write; the picture last, so that it stands for a finished job
         let started = Instant::now();
-        outputs::make_parent(&self.output)?;
-        if let Some(path) = &self.save_mask {
+        outputs::make_parent(&files.output)?;
+        if let Some(path) = &files.save_mask {
             io::write_mask(path, &mask, &settings.write)?;
         }
-        io::write_image(&self.output, &image, &settings.write)?;
+        if let (Some(path), Some(before)) = (&files.compare, before) {
+            let sheet = comparison_sheet(&files.input, &before, &mask, &image)?;
+            io::write_image(path, &sheet, &settings.write)?;
+        }
+        io::write_image(&files.output, &image, &settings.write)?;
         let write_s = started.elapsed().as_secs_f64();
 
         context.status(&format!(
             "{}: {:.2} % repaired → {}",
-            self.input.display(),
+            files.input.display(),
             report.coverage * 100.0,
-            self.output.display()
+            files.output.display()
         ));
         Ok(ImageReport {
-            output: self.output.clone(),
-            mask: mask_file.cloned(),
-            saved_mask: self.save_mask.clone(),
-            compare: self.compare.clone(),
+            output: files.output.clone(),
+            mask: files.mask.clone(),
+            saved_mask: files.save_mask.clone(),
+            compare: files.compare.clone(),
             width,
             height,
             bit_depth,
@@ -222,6 +251,23 @@ impl Job for RestoreJob<'_> {
             write_s,
         })
     }
+}
+
+/// Damaged → Mask → Restored, and below the part with the most damage enlarged.
+fn comparison_sheet(
+    input: &Path,
+    before: &Image,
+    mask: &Mask,
+    after: &Image,
+) -> imaging::Result<Image> {
+    let weights = Samples::U8(mask.plane().data().to_vec());
+    let mask_image = Image::new(mask.width(), mask.height(), ColorType::Gray, weights)?;
+    let options = SheetOptions {
+        title: input.file_name().map(|name| name.to_string_lossy().into_owned()),
+        focus: worst_damage(mask),
+        ..SheetOptions::default()
+    };
+    comparison(&[("Damaged", before), ("Mask", &mask_image), ("Restored", after)], &options)
 }
 
 /// Pixels that the edge of detected damage is softened by.

@@ -68,6 +68,19 @@ pub fn read_image(path: &Path, options: &ReadOptions) -> Result<Image> {
     read_with_format(path, options).map(|(image, _)| image)
 }
 
+/// The width and height that an image file's header states, before any orientation is applied.
+///
+/// # Errors
+/// As [`read_image`], as far as the header tells.
+pub fn read_size(path: &Path) -> Result<(u64, u64)> {
+    // No image passes a limit of no pixels, so that the decoders stop after the header.
+    match read_image(path, &ReadOptions { max_pixels: 0 }) {
+        Err(ImagingError::TooLarge { width, height, .. }) => Ok((width, height)),
+        Ok(image) => Ok((image.width() as u64, image.height() as u64)),
+        Err(error) => Err(error),
+    }
+}
+
 /// Reads an image file and tells its format.
 fn read_with_format(path: &Path, options: &ReadOptions) -> Result<(Image, Format)> {
     let fail = |source| ImagingError::io(path, "read", source);

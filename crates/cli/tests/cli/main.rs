@@ -1,0 +1,8 @@
+//! The program from outside: one module an area, transcripts of help and usage errors in `tests/cmd/`.
+
+mod generate;
+mod help;
+mod hostile;
+mod interrupt;
+mod restore;
+mod scene;
