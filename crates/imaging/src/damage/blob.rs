@@ -16,6 +16,8 @@ pub(super) struct Blob {
     pub(super) rough: f32,
     /// Length of the outline's features relative to the radius.
     pub(super) feature: f32,
+    /// Octaves of the outline's noise: 1 is rounded, 5 frayed.
+    pub(super) octaves: u32,
     /// Angular flakes rather than a smooth outline, in `[0, 1]`.
     pub(super) flaky: f32,
     /// Width over which the edge fades, in pixels.
@@ -41,6 +43,7 @@ impl Blob {
             axis: (1.0, 0.0),
             rough: 0.45,
             feature: 0.7,
+            octaves: 3,
             flaky: 0.0,
             softness: canvas.softness(),
             strength: 1.0,
@@ -86,7 +89,7 @@ impl Blob {
             return 0.0;
         }
         let scale = 1.0 / (mean * self.feature);
-        let smooth = self.noise.fractal(x * scale, y * scale, 4, 0.55) * 1.6;
+        let smooth = self.noise.fractal(x * scale, y * scale, self.octaves, 0.5) * 1.6;
         let mut stray = smooth;
         if self.flaky > 0.0 {
             let flakes = flake(self.noise, x * scale * 1.7, y * scale * 1.7);

@@ -22,7 +22,7 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
     } else {
         Material::Paper { age: random.skewed(0.0, 1.0) }
     };
-    let mut layer = Layer::new(material, if dark { 0.05 } else { random.range(0.10, 0.28) });
+    let mut layer = Layer::new(material, if dark { 0.05 } else { random.range(0.16, 0.36) });
     let mut creases = Layer::new(Material::Paper { age: 0.3 }, 0.0);
 
     let focus = (random.range(-0.05, 1.05) * width, random.range(-0.05, 1.05) * height);
@@ -36,7 +36,7 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
         wander: random.range(0.001, 0.007),
         kinks: random.range(0.06, 0.16),
     };
-    let base = random.range(0.45, 0.75) + severity * random.range(0.2, 1.1);
+    let base = random.range(0.42, 0.7) + severity * random.range(0.1, 0.75);
 
     // 1. Main cracks, from the border inwards or through the middle.
     let mut paths: Vec<(Path, f32)> = Vec::new();
@@ -86,12 +86,30 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
         first = end;
     }
 
-    // 3. Paint them.
+    // 3. Around the focus, where it was crumpled, a web of thin cracks that end at one another.
+    let mesh = unit * random.range(11.0, 26.0);
+    let crumpled = spread * random.range(0.25, 0.3 + 0.5 * severity);
+    let area = (crumpled / mesh) * (crumpled / mesh);
+    let density = random.range(0.0, 1.8) * severity;
+    for _ in 0..random.count((area * density).min(600.0)) {
+        let start = near(focus, crumpled, canvas, random);
+        if network.occupied(start, 0.5 * mesh) {
+            continue;
+        }
+        let heading = random.direction();
+        let growth = Growth { length: mesh * random.range(2.0, 7.0), ..growth };
+        let weight = random.range(0.1, 0.55);
+        for way in [heading, (-heading.0, -heading.1)] {
+            paths.push((network.grow(random, start, way, &growth), weight));
+        }
+    }
+
+    // 4. Paint them.
     let brush = Brush {
-        fray: random.range(0.45, 0.85),
-        tooth: (1.5 * unit).max(1.1),
-        relief: 3.2 * unit.max(0.7),
-        slope: random.range(0.05, 0.22),
+        fray: random.range(0.35, 0.65),
+        tooth: (1.9 * unit).max(1.1),
+        relief: 2.8 * unit.max(0.7),
+        slope: random.range(0.10, 0.32),
         islands: random.range(0.0, 0.16),
         noise,
     };
@@ -114,7 +132,7 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
         }
     }
 
-    // 4. Creases that only the light shows, with a broken spot here and there.
+    // 5. Creases that only the light shows, with a broken spot here and there.
     for index in 0..random.count(lerp(6.0, 46.0, severity)) as u32 {
         let start = if random.chance(0.7) {
             near(focus, spread * 1.4, canvas, random)
@@ -138,7 +156,7 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
                 Knot { x, y, half_width: 0.45 * unit.max(0.8), strength: glint * taper * broken }
             })
             .collect();
-        let slope = random.range(0.06, 0.3);
+        let slope = random.range(0.10, 0.36);
         let relief = unit.max(0.8) * random.range(1.6, 2.8);
         stroke(&mut creases, canvas, &knots, Brush { relief, slope, islands: 0.0, ..brush });
     }
@@ -181,7 +199,10 @@ fn knots(canvas: &Canvas, path: &Path, look: &Look, random: &mut Random) -> Vec<
                 x: point.0,
                 y: point.1,
                 half_width: (half * unit).max(0.3),
-                strength: smoothstep(-0.35, 0.25, open) * (0.25 + 0.75 * tip),
+                // A scan blurs what is narrower than a pixel or two, so thin cracks are also paler.
+                strength: smoothstep(-0.35, 0.25, open)
+                    * (0.25 + 0.75 * tip)
+                    * smoothstep(-0.5, 0.75, half),
             }
         })
         .collect()

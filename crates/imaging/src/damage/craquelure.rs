@@ -39,7 +39,7 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
         let radius = size * spacing;
         let growth = Growth {
             step: 2.5 * unit,
-            length: radius * [16.0, 7.0, 4.0][generation],
+            length: radius * [24.0, 14.0, 9.0][generation],
             jitter: 0.016,
             wander: 0.004,
             kinks: 0.05,
@@ -67,8 +67,8 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
     // 2. Paint them.
     let brush = Brush {
         fray: 0.4,
-        relief: if random.chance(0.6) { 2.6 * unit.max(0.8) } else { 0.0 },
-        slope: random.range(0.05, 0.16),
+        relief: if random.chance(0.45) { 2.0 * unit.max(0.8) } else { 0.0 },
+        slope: random.range(0.05, 0.14),
         ..Brush::plain(canvas, noise.other(2))
     };
     for (index, (path, weight)) in cracks.iter().enumerate() {
@@ -90,7 +90,7 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
                 let strength = opacity
                     * (0.45 + 0.55 * weight).min(1.0)
                     * tip
-                    * smoothstep(-0.75, -0.2, slow + 0.4 * quick)
+                    * smoothstep(-0.95, -0.45, slow + 0.4 * quick)
                     * (0.8 + 0.2 * spread);
                 let half_width = (half * unit).max(0.28);
                 Knot { x: point.0, y: point.1, half_width, strength: strength.clamp(0.0, 1.0) }

@@ -27,17 +27,17 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
         let knots = crease(canvas, from, to, noise, half, worn);
         // 1. The bend itself, unbroken from end to end.
         let bend = Brush {
-            relief: unit.max(0.7) * random.range(3.0, 4.5 + 3.0 * severity),
-            slope: random.range(0.14, 0.24 + 0.2 * severity),
+            relief: unit.max(0.7) * random.range(3.5, 5.5 + 3.5 * severity),
+            slope: random.range(0.16, 0.3 + 0.25 * severity),
             ..Brush::plain(canvas, noise)
         };
         let hidden: Vec<Knot> = knots.iter().map(|&knot| Knot { strength: 0.0, ..knot }).collect();
         stroke(&mut bends, canvas, &hidden, bend);
         // 2. Broken emulsion along it.
         let brush = Brush {
-            fray: random.range(0.6, 0.9),
-            tooth: (1.4 * unit).max(1.1),
-            islands: random.range(0.08, 0.25),
+            fray: random.range(0.4, 0.65),
+            tooth: (2.2 * unit).max(1.1),
+            islands: random.range(0.05, 0.2),
             ..Brush::plain(canvas, noise)
         };
         stroke(&mut layer, canvas, &knots, brush);

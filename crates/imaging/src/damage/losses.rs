@@ -7,7 +7,8 @@ use super::blob::Blob;
 use super::canvas::{Bounds, Canvas, Cover, Layer, Shape};
 use super::cracks::border_start;
 use super::material::Material;
-use super::random::{Noise, Random, lerp, smoothstep};
+use super::random::{Noise, Random, lerp, rotated, smoothstep};
+use super::stroke::{Brush, Knot, stroke};
 
 pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
     let unit = canvas.unit;
@@ -26,11 +27,12 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
         let blob = Blob {
             radii: ((radius / stretch).max(0.5), (radius * stretch).max(0.5)),
             axis: random.direction(),
-            rough: random.range(0.5, 0.85),
-            feature: random.range(0.45, 0.9),
+            rough: random.range(0.5, 0.8),
+            feature: random.range(0.5, 1.0),
+            octaves: 2 + random.below(3) as u32,
             flaky: flaky * random.range(0.5, 1.0),
-            islands: if random.chance(0.5) { random.range(0.05, 0.3) } else { 0.0 },
-            island_size: (unit * random.range(2.0, 6.0)).max(1.0),
+            islands: if random.chance(0.4) { random.range(0.05, 0.22) } else { 0.0 },
+            island_size: (unit * random.range(3.0, 8.0)).max(1.0),
             ..Blob::new(canvas, center, radius, noise)
         };
         layer.push(blob);
@@ -60,22 +62,14 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
     }
     canvas.paint(&layer);
 
-    // 3. Rubbed patches: specks of paper through what is left.
+    // 3. Rubbed patches: a swarm of short scuffs along one direction, with specks between them.
     if random.chance(0.3 + 0.4 * severity) {
-        let mut rubbed = Layer::new(Material::Paper { age }, 0.08);
+        let mut rubbed = Layer::new(Material::Paper { age }, 0.06);
         for index in 0..1 + random.below(3) as u32 {
             let center = (random.unit() * width, random.unit() * height);
-            let radius = unit * random.range(10.0, 22.0 + 40.0 * severity);
-            rubbed.push(Blob {
-                radii: (radius * random.range(1.0, 1.8), radius * random.range(0.5, 1.0)),
-                axis: random.direction(),
-                rough: 0.8,
-                softness: (0.5 * radius).max(1.0),
-                strength: random.range(0.5, 0.95),
-                islands: random.range(0.55, 0.8),
-                island_size: (unit * random.range(1.4, 3.2)).max(1.0),
-                ..Blob::new(canvas, center, radius, noise.other(7000 + index))
-            });
+            let radius = unit * random.range(9.0, 20.0 + 30.0 * severity);
+            let heading = random.direction();
+            scuffs(&mut rubbed, canvas, random, (center, heading, radius), noise.other(7000 + index));
         }
         canvas.paint(&rubbed);
     }
@@ -85,6 +79,32 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
         if random.chance(0.03 + 0.2 * severity) {
             torn_corner(canvas, random, severity, corner, noise.other(8000 + corner));
         }
+    }
+}
+
+/// Short marks around a place, in pixels, along a direction; most where it was rubbed hardest.
+fn scuffs(
+    layer: &mut Layer,
+    canvas: &Canvas,
+    random: &mut Random,
+    (center, heading, radius): ((f32, f32), (f32, f32), f32),
+    noise: Noise,
+) {
+    let unit = canvas.unit;
+    let area = radius * radius / (unit * unit);
+    let brush = Brush { fray: 0.5, ..Brush::plain(canvas, noise) };
+    let density = random.range(0.18, 0.45);
+    for _ in 0..random.count((area * density).min(1500.0)) {
+        let (u, v) = (1.1 * radius * random.normal() * 0.6, radius * random.normal() * 0.4);
+        let start =
+            (center.0 + u * heading.0 - v * heading.1, center.1 + u * heading.1 + v * heading.0);
+        let (dx, dy) = rotated(heading, 0.035 * random.normal());
+        let length = unit * random.skewed(0.6, 8.0);
+        let half_width = (unit * random.range(0.2, 0.6)).max(0.25);
+        let strength = random.skewed(0.12, 1.0);
+        let end = (start.0 + length * dx, start.1 + length * dy);
+        let knot = |(x, y), strength| Knot { x, y, half_width, strength };
+        stroke(layer, canvas, &[knot(start, strength), knot(end, 0.6 * strength)], brush);
     }
 }
 

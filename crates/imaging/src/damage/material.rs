@@ -34,7 +34,7 @@ impl Medium {
     pub(super) fn new(seed: u64, unit: f32) -> Self {
         let mut random = Random::new(seed, "medium");
         let paper = PAPERS[random.below(PAPERS.len())];
-        let brightness = random.range(0.92, 1.02);
+        let brightness = random.range(0.86, 1.0);
         let paper = paper.map(|value| (value * brightness).min(1.0));
         let backing = match random.below(5) {
             0 => [0.06, 0.06, 0.06],

@@ -56,7 +56,7 @@ fn label(canvas: &mut Canvas, random: &mut Random, severity: f32, noise: Noise) 
         noise,
     };
     // A label stands above the picture: its edge casts the shadow outwards.
-    let mut layer = Layer::new(Material::Flat { color, grain: 0.045 }, -0.4);
+    let mut layer = Layer::new(Material::Flat { color, grain: 0.025 }, -0.4);
     layer.push(patch);
     canvas.paint(&layer);
     if random.chance(0.6) {
@@ -107,7 +107,7 @@ fn tape(canvas: &mut Canvas, random: &mut Random, severity: f32, noise: Noise) {
     let width = side(canvas) * random.range(0.025, 0.04 + 0.035 * severity);
     let length = side(canvas) * random.range(0.15, 0.3 + 0.3 * severity);
     let color = [random.range(0.70, 0.86), random.range(0.52, 0.66), random.range(0.26, 0.42)];
-    let amount = random.range(0.45, 0.85);
+    let amount = random.range(0.3, 0.7);
     let mut layer = Layer::new(Material::Veil { color, amount }, -0.14);
     layer.push(Patch {
         center: inside(canvas, random),
@@ -125,7 +125,7 @@ fn tape(canvas: &mut Canvas, random: &mut Random, severity: f32, noise: Noise) {
 fn scribble(canvas: &mut Canvas, random: &mut Random, severity: f32, noise: Noise) {
     let unit = canvas.unit;
     let color = INKS[random.below(INKS.len())];
-    let mut layer = Layer::new(Material::Flat { color, grain: 0.05 }, 0.0);
+    let mut layer = Layer::new(Material::Flat { color, grain: 0.025 }, 0.0);
     let center = inside(canvas, random);
     let reach = side(canvas) * random.range(0.10, 0.18 + 0.22 * severity);
     let half = unit * random.range(1.4, 3.0 + 4.5 * severity);
@@ -174,7 +174,7 @@ fn burn(canvas: &mut Canvas, random: &mut Random, severity: f32, noise: Noise) {
     let mut scorch = Layer::new(Material::Tint([0.42, 0.24, 0.10]), 0.0);
     scorch.push(grown(1.35, 0.55));
     canvas.paint(&scorch);
-    let mut char = Layer::new(Material::Flat { color: [0.07, 0.05, 0.04], grain: 0.3 }, 0.0);
+    let mut char = Layer::new(Material::Flat { color: [0.07, 0.05, 0.04], grain: 0.10 }, 0.0);
     char.push(grown(1.1, 0.16));
     canvas.paint(&char);
     if random.chance(0.7) {

@@ -26,8 +26,9 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
     for set in 0..random.count(lerp(2.0, 13.0, severity)) + 1 {
         let turn = if aligned { grain + 0.02 * random.normal() } else { random.unit() };
         let heading = rotated((1.0, 0.0), turn);
-        let bend = random.normal() * 0.0006;
         let length = unit * random.skewed(40.0, 200.0 + 380.0 * severity);
+        // At most a gentle arc, whatever the length.
+        let bend = 0.022 * random.normal() * unit / length;
         let center = (random.unit() * width, random.unit() * height);
         let members = if random.chance(0.25) { 2 + random.below(4) } else { 1 };
         let layer = if random.chance(dark_share) { &mut dark } else { &mut light };
@@ -79,7 +80,8 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
         let length = unit * random.range(16.0, 50.0 + 60.0 * severity);
         let half = random.range(1.2, 2.4 + 1.6 * severity);
         let noise = noise.other(80_000 + index);
-        let bend = random.normal() * 0.002;
+        let bend = random.normal() * 0.001;
+        let rubbed = random.range(0.2, 0.7);
         let gouge = |offset: f32, half: f32, opacity: f32, noise: Noise| Scratch {
             start: (start.0 - offset * heading.1, start.1 + offset * heading.0),
             heading,
@@ -90,12 +92,12 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
             broken: -0.7,
             noise,
         };
-        let ragged = Brush { fray: 0.75, islands: 0.1, noise, ..thin };
-        let inner = Brush { islands: 0.38, ..ragged };
+        let ragged = Brush { fray: 0.6, tooth: (3.2 * unit).max(1.2), noise, ..thin };
+        let inner = Brush { islands: 0.12, ..ragged };
         for (offset, half, opacity, brush) in [
-            (0.0, half, 0.75, inner),
-            (-half * unit * 0.9, half * 0.42, 1.0, ragged),
-            (half * unit * 0.9, half * 0.34, 0.9, ragged),
+            (0.0, half, rubbed, inner),
+            (-half * unit * 0.9, half * 0.5, 1.0, ragged),
+            (half * unit * 0.9, half * 0.3, 0.8, ragged),
         ] {
             let knots = gouge(offset, half, opacity, noise).knots(canvas);
             stroke(&mut light, canvas, &knots, brush);

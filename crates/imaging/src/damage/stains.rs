@@ -92,16 +92,17 @@ fn foxing(canvas: &mut Canvas, random: &mut Random, severity: f32, noise: Noise)
 fn ink(canvas: &mut Canvas, random: &mut Random, severity: f32, noise: Noise) {
     let unit = canvas.unit;
     let color = INK[random.below(INK.len())];
-    let mut layer = Layer::new(Material::Flat { color, grain: 0.08 }, 0.0);
+    let mut layer = Layer::new(Material::Flat { color, grain: 0.03 }, 0.0);
     for index in 0..random.count(lerp(0.3, 2.2, severity)) as u32 + 1 {
         let noise = noise.other(100 * index + 1);
         let center = anywhere(canvas, random);
         let radius = unit * random.range(4.0, 9.0 + 24.0 * severity);
         let strength = random.range(0.82, 1.0);
         layer.push(Blob {
-            rough: random.range(0.2, 0.5),
-            feature: random.range(0.5, 1.0),
-            softness: unit * 1.6 + 1.0,
+            rough: random.range(0.15, 0.35),
+            feature: random.range(0.7, 1.2),
+            octaves: 2,
+            softness: unit * 1.2 + 0.6,
             strength,
             rim: 0.1,
             ..Blob::new(canvas, center, radius.max(0.5), noise)

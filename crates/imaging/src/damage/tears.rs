@@ -40,7 +40,7 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
             let long = distance(last, next).max(1e-3);
             let normal = ((last.1 - next.1) / long, (next.0 - last.0) / long);
             let along = walked / unit;
-            let uneven = noise.along(along / 26.0) + 0.6 * noise.other(1).along(along / 6.0);
+            let uneven = noise.along(along / 26.0) + 0.7 * noise.other(1).along(along / 5.0);
             let gap = 0.5 * open * left;
             let core = fibre
                 * (1.0 + 0.55 * uneven).max(0.12)
@@ -59,8 +59,8 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
 
         // 2. The core, with fibres that stand out of its edge, and the gap over it.
         let brush = Brush {
-            fray: random.range(0.35, 0.6),
-            tooth: (1.3 * unit).max(1.0),
+            fray: random.range(0.2, 0.38),
+            tooth: (2.4 * unit).max(1.2),
             relief: fibre * 2.2,
             slope: random.range(0.05, 0.16),
             islands: 0.03,
@@ -89,7 +89,7 @@ fn tear_line(
     let outside = (start.0 - step * heading.0, start.1 - step * heading.1);
     let mut points = vec![outside];
     let (mut position, mut course, mut stray) = (outside, heading, 0.0);
-    let bend = 0.012 * random.normal();
+    let bend = 0.006 * random.normal();
     for _ in 0..((length / step).ceil() as usize).clamp(2, 400) {
         course = rotated(course, bend);
         stray = 0.8 * stray + 0.035 * random.normal();
