@@ -3,6 +3,7 @@
 mod bench;
 mod common;
 mod completions;
+mod damage;
 mod man;
 mod restore;
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use bench::{BenchArgs, Stage};
 pub(crate) use common::{InputArgs, JsonArgs, PresetArg, ReadArgs, WriteArgs, number_in};
 pub(crate) use completions::CompletionsArgs;
+pub(crate) use damage::DamageArgs;
 pub(crate) use man::ManArgs;
 pub(crate) use restore::RestoreArgs;
 
@@ -49,6 +51,7 @@ pub(crate) struct GlobalArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Restore(Box<RestoreArgs>),
+    Damage(Box<DamageArgs>),
     Bench(BenchArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),

@@ -2,6 +2,7 @@
 
 mod bench;
 mod completions;
+mod damage;
 mod man;
 mod restore;
 
@@ -16,6 +17,7 @@ use crate::exit::Outcome;
 pub(crate) fn run(command: Command, context: &Context) -> anyhow::Result<Outcome> {
     match command {
         Command::Restore(args) => restore::run(&args, context),
+        Command::Damage(args) => damage::run(&args, context),
         Command::Bench(args) => bench::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),
         Command::Man(args) => man::run(&args, context),

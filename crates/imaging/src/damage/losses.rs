@@ -69,7 +69,13 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
             let center = (random.unit() * width, random.unit() * height);
             let radius = unit * random.range(9.0, 20.0 + 30.0 * severity);
             let heading = random.direction();
-            scuffs(&mut rubbed, canvas, random, (center, heading, radius), noise.other(7000 + index));
+            scuffs(
+                &mut rubbed,
+                canvas,
+                random,
+                (center, heading, radius),
+                noise.other(7000 + index),
+            );
         }
         canvas.paint(&rubbed);
     }

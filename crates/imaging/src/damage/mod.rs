@@ -24,6 +24,7 @@ mod blur;
 mod canvas;
 mod cracks;
 mod craquelure;
+mod dataset;
 mod dust;
 mod fading;
 mod folds;
@@ -40,6 +41,7 @@ mod stains;
 mod stroke;
 mod tears;
 
+pub use dataset::{Dataset, DatasetOptions, Triplet, make_dataset};
 pub use kind::DamageKind;
 pub use recipe::DamageRecipe;
 
