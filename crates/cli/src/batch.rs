@@ -191,3 +191,34 @@ impl Drop for Share<'_> {
         self.budget.returned.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_waits_until_its_pixels_fit() {
+        let budget = PixelBudget::default();
+        let order = Mutex::new(Vec::new());
+        let log = |what| order.lock().expect("no panic").push(what);
+        let large = budget.take(PIXELS_AT_ONCE * 3);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _small = budget.take(1);
+                log("small");
+            });
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            log("large");
+            drop(large);
+        });
+        assert_eq!(*order.lock().expect("no panic"), ["large", "small"]);
+        assert_eq!(*budget.taken.lock().expect("no panic"), 0);
+    }
+
+    #[test]
+    fn an_error_names_its_picture_once() {
+        let input = Path::new("a.png");
+        assert_eq!(name(input, &anyhow::anyhow!("no mask")), "a.png: no mask");
+        assert_eq!(name(input, &anyhow::anyhow!("a.png: broken")), "a.png: broken");
+    }
+}
