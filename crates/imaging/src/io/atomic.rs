@@ -1,6 +1,6 @@
 //! Outputs that appear whole or not at all.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{BufWriter, Error, ErrorKind, Seek, Write};
 use std::path::{Path, PathBuf};
 
@@ -60,10 +60,6 @@ pub fn write_atomically(
         temporary.persist(&target).map_err(|error| fail(error.error))?;
     } else {
         persist_new(temporary, &target).map_err(fail)?;
-    }
-    // A folder's entry reaches the disk by syncing the folder, where the system can. The file is whole either way.
-    if let Ok(folder) = File::open(&folder) {
-        let _ = folder.sync_all();
     }
     Ok(())
 }

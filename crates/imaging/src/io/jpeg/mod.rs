@@ -21,6 +21,8 @@ use crate::image::{ColorType, Image, Metadata, Resolution, Samples};
 const MAX_SIDE: usize = 65_535;
 /// Bytes that one segment holds beside its length.
 const SEGMENT_BYTES: usize = 65_533;
+/// Each block of 64 pixels takes at least one bit.
+pub(super) const PIXELS_A_BYTE: u64 = 512;
 /// The quality when neither the caller nor the input says otherwise.
 const DEFAULT_QUALITY: u8 = 95;
 
@@ -32,6 +34,7 @@ pub(super) fn decode<R: BufRead + Seek>(mut reader: R, limits: Limits) -> Result
     let segments = Segments::parse(&data)?;
     let frame = segments.frame;
     limits.check_size(frame.width.into(), frame.height.into())?;
+    limits.check_claim(u64::from(frame.width) * u64::from(frame.height), PIXELS_A_BYTE)?;
     if !segments.complete {
         return Err(Failure::reason("the file is cut off: there is no end-of-image marker"));
     }

@@ -216,12 +216,13 @@ impl Layout {
                 )));
             }
         }
-        // What a byte of compressed data can at most stand for. CCITT and JPEG say much with little.
+        // What a byte of compressed data can at most stand for. CCITT says much with little.
         let ratio = match self.compression {
             1 => 1,
             32_773 => 64,
             5 => 4096,
             8 | 32_946 => 1032,
+            COMPRESSION_JPEG => jpeg::PIXELS_A_BYTE * self.samples as u64,
             _ => 1 << 20,
         };
         limits.check_claim(self.raw_bytes(), ratio)

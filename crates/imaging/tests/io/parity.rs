@@ -2,11 +2,9 @@
 //!
 //! Fixtures: `generate_io.py`.
 
-mod common;
-
 use std::path::Path;
 
-use common::{fixtures, npy};
+use crate::common::{fixtures, npy};
 use imaging::io::{Format, ReadOptions, WriteOptions, read_image, write_image};
 use imaging::{Image, Resolution, Samples, TiffAlpha};
 use serde_json::Value;

@@ -26,7 +26,7 @@ fn picture(width: usize, height: usize, color: ColorType, bits: u8) -> Image {
         8 => Samples::U8((0..count).map(|i| (value(i) * 250.0) as u8).collect()),
         _ => Samples::U16((0..count).map(|i| (value(i) * 64_000.0) as u16).collect()),
     };
-    Image::new(width, height, color, samples).unwrap()
+    Image::new(width, height, color, samples).expect("as many samples as pixels")
 }
 
 /// The shortest thing that passes for an ICC profile.
@@ -61,12 +61,13 @@ fn metadata(color: ColorType) -> Metadata {
 
 fn written(folder: &Path, name: &str, image: &Image) -> PathBuf {
     let path = folder.join(name);
-    write_image(&path, image, &WriteOptions { force: true, jpeg_quality: None }).unwrap();
+    write_image(&path, image, &WriteOptions { force: true, jpeg_quality: None })
+        .expect("an image that can be written");
     path
 }
 
 fn read(path: &Path) -> Image {
-    read_image(path, &ReadOptions::default()).unwrap()
+    read_image(path, &ReadOptions::default()).expect("an image that was written")
 }
 
 /// The value of an ASCII or short field anywhere in EXIF data: enough to see that it is there.
