@@ -13,6 +13,8 @@ use crate::image::{ColorType, Image, Metadata, Resolution, Samples};
 
 /// Deflate stores at most 1032 bytes in one.
 const DEFLATE_RATIO: u64 = 1032;
+/// Photographs with grain gain 3 % in size at 8 bits and nothing at 16 from higher levels, which take 3 times as long.
+const DEFLATE_LEVEL: u8 = 1;
 /// Memory for chunks other than pixels.
 const CHUNK_BYTES: usize = 64 << 20;
 const INCHES_A_METRE: f64 = 0.0254;
@@ -147,7 +149,7 @@ pub(super) fn encode<W: Write>(writer: W, image: &Image) -> Result<(), Failure> 
     info.utf8_text.extend(packet.map(|packet| ITXtChunk::new(XMP_KEYWORD, packet)));
 
     let mut encoder = Encoder::with_info(writer, info)?;
-    encoder.set_deflate_compression(DeflateCompression::Level(4));
+    encoder.set_deflate_compression(DeflateCompression::Level(DEFLATE_LEVEL));
     encoder.set_filter(Filter::Adaptive);
     let mut writer = encoder.write_header()?;
     let mut stream = writer.stream_writer_with_size(IDAT_BYTES)?;

@@ -255,7 +255,8 @@ impl<'a> Strips<'a> {
             TiffCompression::None => Uncompressed.write_to(&mut packed, &bytes)?,
             TiffCompression::Lzw => Lzw.write_to(&mut packed, &bytes)?,
             TiffCompression::Deflate => {
-                Deflate::with_level(DeflateLevel::Balanced).write_to(&mut packed, &bytes)?
+                // Higher levels take 3 times as long and gain 2 % at 8 bits, nothing at 16.
+                Deflate::with_level(DeflateLevel::Fast).write_to(&mut packed, &bytes)?
             }
         };
         Ok(packed)
