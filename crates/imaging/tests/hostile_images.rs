@@ -102,8 +102,9 @@ fn round(input: &Path, output: &Path) -> Result<bool, ImagingError> {
     let (width, height) = image.size();
     let (metadata, color, bits) = (image.metadata.clone(), image.color(), image.samples().bits());
     let mask = Mask::from_fn(width, height, |x, y| (x, y) == (width / 2, height / 2) && x + y > 0);
+    let source = MaskSource::Given { mask, dilate: 0, feather: 0.0 };
     let options = FillOptions { method: FillMethod::Telea, ..FillOptions::default() };
-    let restored = restore(image, MaskSource::Given(mask), &options, &Silent)?.image;
+    let restored = restore(image, source, &options, &Silent)?.image;
     assert_eq!((restored.size(), restored.color()), ((width, height), color));
     assert_eq!(restored.samples().bits(), bits);
     assert_eq!(restored.metadata, metadata);
