@@ -1,14 +1,15 @@
 //! Times one fill: `time_fill IMAGE MASK METHOD REPEAT [OUTPUT]` prints the seconds of each repetition as JSON.
 //!
-//! IMAGE and MASK are PNG or TIFF files of one size, METHOD is `telea` or `biharmonic`. With OUTPUT the filled picture
-//! is written there as PNG.
+//! METHOD is `telea` or `biharmonic`. With OUTPUT the filled picture is written there. `peak_mib` is the most memory
+//! that the process held (Linux only), of which `before_mib` before the first repetition.
 
 use std::error::Error;
+use std::path::Path;
 use std::time::Instant;
 
-use image::DynamicImage;
+use imaging::Silent;
 use imaging::fill::{FillMethod, FillOptions, fill};
-use imaging::{ColorType, Image, Mask, Plane, Samples, Silent};
+use imaging::io::{ReadOptions, WriteOptions, read_image, read_mask, write_image};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -20,58 +21,36 @@ fn main() -> Result<(), Box<dyn Error>> {
         "biharmonic" => FillMethod::Biharmonic,
         other => return Err(format!("method: expected telea or biharmonic, found {other}").into()),
     };
-    let picture = read(picture)?;
-    let mask = open(mask)?.into_luma8();
-    let (width, height) = (mask.width() as usize, mask.height() as usize);
-    let mask = Mask::from_plane(Plane::from_vec(width, height, mask.into_raw())?);
+    let picture = read_image(Path::new(picture), &ReadOptions::default())?;
+    let mask = read_mask(Path::new(mask), &ReadOptions::default())?;
     let options = FillOptions { method, ..FillOptions::default() };
 
-    let mut seconds = Vec::new();
     let mut filled = picture.clone();
-    let mut report = fill(&mut filled, &Mask::empty(width, height), &options, &Silent)?;
+    let before = peak_mib();
+    let (mut seconds, mut report) = (Vec::new(), None);
     for _ in 0..repeat.parse::<usize>()? {
-        filled = picture.clone();
+        filled.clone_from(&picture);
         let started = Instant::now();
-        report = fill(&mut filled, &mask, &options, &Silent)?;
+        report = Some(fill(&mut filled, &mask, &options, &Silent)?);
         seconds.push(started.elapsed().as_secs_f64());
     }
+    let result = serde_json::json!({
+        "seconds": seconds, "report": report, "before_mib": before, "peak_mib": peak_mib(),
+    });
     if let [output, ..] = output {
-        write(&filled, output)?;
+        write_image(
+            Path::new(output),
+            &filled,
+            &WriteOptions { force: true, ..Default::default() },
+        )?;
     }
-    println!("{}", serde_json::json!({ "seconds": seconds, "report": report }));
+    println!("{result}");
     Ok(())
 }
 
-fn open(path: &str) -> Result<DynamicImage, Box<dyn Error>> {
-    let mut reader = image::ImageReader::open(path)?;
-    reader.no_limits();
-    Ok(reader.decode()?)
-}
-
-fn read(path: &str) -> Result<Image, Box<dyn Error>> {
-    let decoded = open(path)?;
-    let (width, height) = (decoded.width() as usize, decoded.height() as usize);
-    let (color, samples) = match decoded {
-        DynamicImage::ImageLuma8(pixels) => (ColorType::Gray, Samples::U8(pixels.into_raw())),
-        DynamicImage::ImageLuma16(pixels) => (ColorType::Gray, Samples::U16(pixels.into_raw())),
-        DynamicImage::ImageRgb16(pixels) => (ColorType::Rgb, Samples::U16(pixels.into_raw())),
-        other => (ColorType::Rgb, Samples::U8(other.into_rgb8().into_raw())),
-    };
-    Ok(Image::new(width, height, color, samples)?)
-}
-
-fn write(picture: &Image, path: &str) -> Result<(), Box<dyn Error>> {
-    use image::ExtendedColorType::{L8, L16, Rgb8, Rgb16};
-    let (color, bytes): (_, Vec<u8>) = match (picture.color(), picture.samples()) {
-        (ColorType::Gray, Samples::U8(values)) => (L8, values.clone()),
-        (_, Samples::U8(values)) => (Rgb8, values.clone()),
-        (ColorType::Gray, Samples::U16(values)) => {
-            (L16, values.iter().flat_map(|value| value.to_ne_bytes()).collect())
-        }
-        (_, Samples::U16(values)) => {
-            (Rgb16, values.iter().flat_map(|value| value.to_ne_bytes()).collect())
-        }
-    };
-    let (width, height) = (picture.width() as u32, picture.height() as u32);
-    Ok(image::save_buffer(path, &bytes, width, height, color)?)
+/// The most memory that this process has held, where the system tells.
+fn peak_mib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(peak.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? / 1024)
 }

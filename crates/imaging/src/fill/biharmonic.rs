@@ -34,8 +34,8 @@ use rayon::prelude::*;
 /// Pixels at most this many columns and rows apart can share an equation.
 pub(crate) const REACH: usize = 2;
 
-/// Entries that a region's Cholesky factor may have (256 MiB); larger systems are solved by iteration.
-const LARGEST_FACTOR: usize = 32 << 20;
+/// Entries that a region's Cholesky factor may have (160 MiB); larger systems are solved by iteration.
+const LARGEST_FACTOR: usize = 20 << 20;
 
 /// How far an iterative solution may be from the exact one, as a part of the range of the kept values.
 const TOLERANCE: f64 = 1e-5;
@@ -94,7 +94,7 @@ pub(crate) fn solve<const C: usize>(
         std::array::from_fn(|c| (value[c] as f32).clamp(limits[c].0, limits[c].1))
     };
 
-    if let Some(factor) = system.factorize(1.0, LARGEST_FACTOR, progress)? {
+    if let Some(factor) = system.factorize(LARGEST_FACTOR, progress)? {
         factor.solve(&mut system.right);
         drop(factor);
         let mut filled = vec![[0.0; C]; unknowns];
@@ -115,6 +115,22 @@ pub(crate) fn solve<const C: usize>(
     let solution = multigrid::solve(region, size, right, f64::from(spread) * TOLERANCE, progress)?;
     progress.advance(unknowns)?;
     Ok(solution.into_iter().map(clipped).collect())
+}
+
+/// The stencil's value at an offset other than (0, 0), both ends inside the picture.
+///
+/// It counts paths of two steps in the grid: 1 straight ahead, 2 round a corner, and over one edge there and waiting
+/// at either end, weighted by minus the degree of that end.
+pub(crate) fn coefficient(
+    (x, y): (isize, isize),
+    (dx, dy): (isize, isize),
+    size: (isize, isize),
+) -> f64 {
+    match dx * dx + dy * dy {
+        1 => -f64::from(degree((x, y), size) + degree((x + dx, y + dy), size)),
+        2 => 2.0,
+        _ => 1.0,
+    }
 }
 
 /// How many neighbours a pixel has in a picture of `size`.
@@ -174,53 +190,66 @@ impl System {
 
         let (width, height) = (size.0 as isize, size.1 as isize);
         let inside = |x, y| (0..width).contains(&x) && (0..height).contains(&y);
-        let degree = |x: isize, y: isize| f64::from(degree((x, y), (width, height)));
-
-        let mut columns = Vec::with_capacity(unknowns + 1);
-        let mut rows = Vec::with_capacity(unknowns * 7);
-        let mut values = Vec::with_capacity(unknowns * 7);
-        let mut right = vec![0.0; unknowns * C];
+        let mut system = Self::new(order, C);
         let mut entries: Vec<(u32, f64)> = Vec::with_capacity(13);
-        columns.push(0);
-        for (at, &pixel) in order.iter().enumerate() {
-            let [x, y] = positions[pixel as usize].map(|position| position as isize);
-            let here = degree(x, y);
+        for at in 0..unknowns {
+            let [x, y] = positions[system.order[at] as usize].map(|position| position as isize);
+            let here = f64::from(degree((x, y), (width, height)));
             entries.clear();
             entries.push((at as u32, here * here + here));
-            for (dx, dy) in STENCIL {
-                let (to_x, to_y) = (x + dx, y + dy);
+            for offset in STENCIL {
+                let (to_x, to_y) = (x + offset.0, y + offset.1);
                 if !inside(to_x, to_y) {
                     continue;
                 }
-                // Paths of two steps: 1 straight ahead, 2 round a corner, and over an edge there and waiting at
-                // either end, weighted by minus the degree of that end.
-                let value = match dx.abs() + dy.abs() {
-                    1 => -(here + degree(to_x, to_y)),
-                    _ if dx == 0 || dy == 0 => 1.0,
-                    _ => 2.0,
-                };
+                let value = coefficient((x, y), offset, (width, height));
                 let (to_x, to_y) = (to_x as usize, to_y as usize);
                 let other = number[place(to_x, to_y)];
                 if other == KEPT {
                     for (c, known) in read(to_x, to_y).into_iter().enumerate() {
-                        right[c * unknowns + at] -= value * f64::from(known);
+                        system.right[c * unknowns + at] -= value * f64::from(known);
                     }
-                } else if other < at as u32 {
+                } else {
                     entries.push((other, value));
                 }
             }
-            entries.sort_unstable_by_key(|&(row, _)| row);
-            rows.extend(entries.iter().map(|&(row, _)| row));
-            values.extend(entries.iter().map(|&(_, value)| value));
-            columns.push(rows.len() as u32);
+            system.push_column(at as u32, entries.iter().copied());
         }
-        Self { order, columns, rows, values, right }
+        system
     }
 
-    /// The factor of this matrix times `scale`; `None` if it would have more than `limit` entries.
+    /// A system without entries yet.
+    pub(crate) fn new(order: Vec<u32>, channels: usize) -> Self {
+        let unknowns = order.len();
+        let mut columns = Vec::with_capacity(unknowns + 1);
+        columns.push(0);
+        Self {
+            order,
+            columns,
+            rows: Vec::with_capacity(unknowns * 7),
+            values: Vec::with_capacity(unknowns * 7),
+            right: vec![0.0; unknowns * channels],
+        }
+    }
+
+    /// Adds column `at`, the next, of which entries below the diagonal are dropped.
+    pub(crate) fn push_column(&mut self, at: u32, entries: impl Iterator<Item = (u32, f64)>) {
+        let first = self.rows.len();
+        for (row, value) in entries.filter(|&(row, _)| row <= at) {
+            // At most 25 entries: insertion keeps them sorted.
+            let mut place = self.rows.len();
+            while place > first && self.rows[place - 1] > row {
+                place -= 1;
+            }
+            self.rows.insert(place, row);
+            self.values.insert(place, value);
+        }
+        self.columns.push(self.rows.len() as u32);
+    }
+
+    /// The factor of this matrix; `None` if it would have more than `limit` entries.
     pub(crate) fn factorize(
         &self,
-        scale: f64,
         limit: usize,
         progress: &Progress<'_>,
     ) -> Result<Option<Factor>> {
@@ -259,7 +288,7 @@ impl System {
             )
             .map_err(|error| failed(unknowns, &error))?;
         progress.check()?;
-        Ok(Some(Factor { symbolic, values, scale }))
+        Ok(Some(Factor { symbolic, values }))
     }
 }
 
@@ -274,8 +303,6 @@ fn failed(unknowns: usize, error: &dyn std::fmt::Debug) -> ImagingError {
 pub(crate) struct Factor {
     symbolic: SymbolicCholesky<u32>,
     values: Vec<f64>,
-    /// What the matrix is multiplied by.
-    scale: f64,
 }
 
 impl Factor {
@@ -290,8 +317,5 @@ impl Factor {
             Par::Seq,
             MemStack::new(&mut MemBuffer::new(scratch)),
         );
-        for value in right {
-            *value /= self.scale;
-        }
     }
 }

@@ -154,17 +154,40 @@ fn solve<const C: usize>(
     };
     let progress = Progress::new(observer, "fill", pixels);
     progress.advance(0)?;
-    let filled = regions
-        .par_iter()
-        .with_max_len(1)
-        .map(|region| match options.method {
-            FillMethod::Telea => telea::march(region, mask.size(), radius, depth, read, &progress),
-            FillMethod::Biharmonic => {
-                biharmonic::solve(region, mask.size(), limits, read, &progress)
-            }
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let mut filled = Vec::with_capacity(regions.len());
+    for wave in waves(&regions) {
+        let fills: Result<Vec<Filled<C>>> = wave
+            .par_iter()
+            .with_max_len(1)
+            .map(|region| match options.method {
+                FillMethod::Telea => {
+                    telea::march(region, mask.size(), radius, depth, read, &progress)
+                }
+                FillMethod::Biharmonic => {
+                    biharmonic::solve(region, mask.size(), limits, read, &progress)
+                }
+            })
+            .collect();
+        filled.append(&mut fills?);
+    }
     Ok((regions, filled))
+}
+
+/// Splits the regions, in their order, into groups that are worked on at a time, which bounds the memory whatever the
+/// number of threads: a pixel takes some hundred bytes while its region is solved.
+fn waves(regions: &[Region]) -> impl Iterator<Item = &[Region]> {
+    const PIXELS: usize = 1 << 20;
+    let mut rest = regions;
+    std::iter::from_fn(move || {
+        let mut pixels = 0;
+        let fitting = rest.iter().take_while(|region| {
+            pixels += region.pixels;
+            pixels <= PIXELS
+        });
+        let (wave, later) = rest.split_at(fitting.count().max(1).min(rest.len()));
+        rest = later;
+        (!wave.is_empty()).then_some(wave)
+    })
 }
 
 fn blend<T: Copy + Into<f32>, const C: usize>(
