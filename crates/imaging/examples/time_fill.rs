@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let [output, ..] = output {
         write_image(
             Path::new(output),
-            &filled,
+            filled,
             &WriteOptions { force: true, ..Default::default() },
         )?;
     }
