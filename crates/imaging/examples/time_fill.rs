@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let result = serde_json::json!({
         "seconds": seconds, "report": report, "before_mib": before, "peak_mib": peak_mib(),
     });
-    if let [output, ..] = output {
+    if let ([output, ..], Some(filled)) = (output, &filled) {
         write_image(
             Path::new(output),
             filled,
