@@ -8,6 +8,7 @@
 use rayon::prelude::*;
 
 use super::border::Border;
+use super::simd::vectorized;
 use crate::error::{ImagingError, Result};
 use crate::plane::Plane;
 
@@ -66,26 +67,31 @@ pub(super) fn box_filter_then(
 ) -> Result<Plane<u8>> {
     let filter = filter.check()?;
     let area = filter.area();
-    Ok(window_sums::<Sum, u8>(src, filter, |src, totals, out| {
-        // Sums are below 2³¹. Adding 2ⁿ, with n the bits of the fraction, rounds to a whole number
-        // and leaves it in the lowest bits. The error of `f32` is below 3e-5, that is less than the
-        // distance 1 / (2 · area) of a mean from a half as long as the area is below 8192.
-        let later = &totals[filter.width..];
-        if area < 8192 {
-            let scale = 1.0 / area as f32;
-            for ((out, &end), &start) in out.iter_mut().zip(later).zip(totals) {
-                let sum = end.wrapping_sub(start) as i32 as f32;
-                *out = (sum * scale + (1u32 << 23) as f32).to_bits() as u8;
+    Ok(window_sums::<Sum, u8>(
+        src,
+        filter,
+        #[inline(always)]
+        |src, totals, out| {
+            // Sums are below 2³¹. Adding 2ⁿ, with n the bits of the fraction, rounds to a whole number
+            // and leaves it in the lowest bits. The error of `f32` is below 3e-5, that is less than the
+            // distance 1 / (2 · area) of a mean from a half as long as the area is below 8192.
+            let later = &totals[filter.width..];
+            if area < 8192 {
+                let scale = 1.0 / area as f32;
+                for ((out, &end), &start) in out.iter_mut().zip(later).zip(totals) {
+                    let sum = end.wrapping_sub(start) as i32 as f32;
+                    *out = (sum * scale + (1u32 << 23) as f32).to_bits() as u8;
+                }
+            } else {
+                let scale = 1.0 / area as f64;
+                for ((out, &end), &start) in out.iter_mut().zip(later).zip(totals) {
+                    let sum = f64::from(end.wrapping_sub(start) as i32);
+                    *out = (sum * scale + (1u64 << 52) as f64).to_bits() as u8;
+                }
             }
-        } else {
-            let scale = 1.0 / area as f64;
-            for ((out, &end), &start) in out.iter_mut().zip(later).zip(totals) {
-                let sum = f64::from(end.wrapping_sub(start) as i32);
-                *out = (sum * scale + (1u64 << 52) as f64).to_bits() as u8;
-            }
-        }
-        finish(src, out);
-    }))
+            finish(src, out);
+        },
+    ))
 }
 
 /// The mean of `f32` values over a window around each pixel; sums are made in `f64`.
@@ -97,12 +103,17 @@ pub(super) fn box_filter_then(
 pub fn box_filter_f32(src: &Plane<f32>, filter: BoxFilter) -> Result<Plane<f32>> {
     let filter = filter.check()?;
     let scale = 1.0 / filter.area() as f64;
-    Ok(window_sums::<RealSum, f32>(src, filter, |_, totals, out| {
-        let ends = &totals[filter.width..];
-        for ((out, &end), &start) in out.iter_mut().zip(ends).zip(totals) {
-            *out = ((end - start) * scale) as f32;
-        }
-    }))
+    Ok(window_sums::<RealSum, f32>(
+        src,
+        filter,
+        #[inline(always)]
+        |_, totals, out| {
+            let ends = &totals[filter.width..];
+            for ((out, &end), &start) in out.iter_mut().zip(ends).zip(totals) {
+                *out = ((end - start) * scale) as f32;
+            }
+        },
+    ))
 }
 
 /// The mean of the squares of bytes over a window around each pixel: OpenCV's `sqrBoxFilter`.
@@ -114,12 +125,17 @@ pub fn box_filter_f32(src: &Plane<f32>, filter: BoxFilter) -> Result<Plane<f32>>
 pub fn sqr_box_filter(src: &Plane<u8>, filter: BoxFilter) -> Result<Plane<f32>> {
     let filter = filter.check()?;
     let scale = 1.0 / filter.area() as f64;
-    Ok(window_sums::<SquareSum, f32>(src, filter, |_, totals, out| {
-        let ends = &totals[filter.width..];
-        for ((out, &end), &start) in out.iter_mut().zip(ends).zip(totals) {
-            *out = (end.wrapping_sub(start) as f64 * scale) as f32;
-        }
-    }))
+    Ok(window_sums::<SquareSum, f32>(
+        src,
+        filter,
+        #[inline(always)]
+        |_, totals, out| {
+            let ends = &totals[filter.width..];
+            for ((out, &end), &start) in out.iter_mut().zip(ends).zip(totals) {
+                *out = (end.wrapping_sub(start) as f64 * scale) as f32;
+            }
+        },
+    ))
 }
 
 /// How values are summed. Whole sums may wrap, as only their differences are used.
@@ -177,7 +193,6 @@ fn window_sums<S: Summation, T: Copy + Default + Send>(
         return out;
     }
     let (across, down) = ((filter.width / 2) as isize, (filter.height / 2) as isize);
-    let arch = pulp::Arch::new();
     out.data_mut().par_chunks_mut(STRIP * width).enumerate().for_each(|(strip, out)| {
         let row = |y: isize| src.row(filter.border.index(y, height));
         let top = (strip * STRIP) as isize;
@@ -185,21 +200,27 @@ fn window_sums<S: Summation, T: Copy + Default + Send>(
         let mut columns = vec![S::ZERO; width];
         for y in top - 1 - down..top + down {
             let row = row(y);
-            arch.dispatch(|| {
-                for (sum, &pixel) in columns.iter_mut().zip(row) {
-                    *sum = S::add(*sum, pixel);
-                }
-            });
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (sum, &pixel) in columns.iter_mut().zip(row) {
+                        *sum = S::add(*sum, pixel);
+                    }
+                },
+            );
         }
         let mut totals = vec![S::ZERO; width + filter.width];
         for (y, out) in (top..).zip(out.chunks_exact_mut(width)) {
             // 2. Slide down by one row.
             let (leaving, entering) = (row(y - 1 - down), row(y + down));
-            arch.dispatch(|| {
-                for ((sum, &old), &new) in columns.iter_mut().zip(leaving).zip(entering) {
-                    *sum = S::subtract(S::add(*sum, new), old);
-                }
-            });
+            vectorized(
+                #[inline(always)]
+                || {
+                    for ((sum, &old), &new) in columns.iter_mut().zip(leaving).zip(entering) {
+                        *sum = S::subtract(S::add(*sum, new), old);
+                    }
+                },
+            );
             // 3. Running totals, from `across` columns before the row to as many after it.
             let mut total = S::ZERO;
             let (left, rest) = totals[1..].split_at_mut(filter.width / 2);
@@ -217,7 +238,10 @@ fn window_sums<S: Summation, T: Copy + Default + Send>(
                 *out = total;
             }
             // 4. Differences of totals.
-            arch.dispatch(|| finish(src.row(y as usize), &totals, out));
+            vectorized(
+                #[inline(always)]
+                || finish(src.row(y as usize), &totals, out),
+            );
         }
     });
     out

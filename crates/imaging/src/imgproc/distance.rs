@@ -7,6 +7,7 @@
 
 use rayon::prelude::*;
 
+use super::simd::vectorized;
 use crate::mask::Mask;
 use crate::plane::Plane;
 
@@ -28,7 +29,6 @@ pub fn distance_transform(mask: &Mask) -> Plane<f32> {
         return out;
     }
     let pixels = mask.plane().data();
-    let arch = pulp::Arch::new();
 
     // 1. For each strip and column, the distance from the strip's last row up to a kept pixel, and
     //    from its first row down to one.
@@ -36,14 +36,17 @@ pub fn distance_transform(mask: &Mask) -> Plane<f32> {
         .par_chunks(STRIP * width)
         .map(|strip| {
             let (mut up, mut down) = (vec![FAR; width], vec![FAR; width]);
-            arch.dispatch(|| {
-                for row in strip.chunks_exact(width) {
-                    step(row, &mut up);
-                }
-                for row in strip.chunks_exact(width).rev() {
-                    step(row, &mut down);
-                }
-            });
+            vectorized(
+                #[inline(always)]
+                || {
+                    for row in strip.chunks_exact(width) {
+                        step(row, &mut up);
+                    }
+                    for row in strip.chunks_exact(width).rev() {
+                        step(row, &mut down);
+                    }
+                },
+            );
             (up, down)
         })
         .collect();
@@ -73,23 +76,29 @@ pub fn distance_transform(mask: &Mask) -> Plane<f32> {
             None => far.clone(),
         };
         let mut vertical = vec![0u32; out.len()];
-        arch.dispatch(|| {
-            let rows = pixels.chunks_exact(width).zip(vertical.chunks_exact_mut(width));
-            for (row, vertical) in rows {
-                step(row, &mut nearest);
-                vertical.copy_from_slice(&nearest);
-            }
-        });
+        vectorized(
+            #[inline(always)]
+            || {
+                let rows = pixels.chunks_exact(width).zip(vertical.chunks_exact_mut(width));
+                for (row, vertical) in rows {
+                    step(row, &mut nearest);
+                    vertical.copy_from_slice(&nearest);
+                }
+            },
+        );
         nearest.copy_from_slice(edges.get(strip + 1).map_or(&far, |below| &below.1));
         let mut envelope = Envelope::default();
         let rows = pixels.chunks_exact(width).zip(vertical.chunks_exact_mut(width));
         for ((row, vertical), out) in rows.zip(out.chunks_exact_mut(width)).rev() {
-            arch.dispatch(|| {
-                step(row, &mut nearest);
-                for (vertical, &below) in vertical.iter_mut().zip(&nearest) {
-                    *vertical = below.min(*vertical);
-                }
-            });
+            vectorized(
+                #[inline(always)]
+                || {
+                    step(row, &mut nearest);
+                    for (vertical, &below) in vertical.iter_mut().zip(&nearest) {
+                        *vertical = below.min(*vertical);
+                    }
+                },
+            );
             let mut x = 0;
             while let Some(skip) = vertical[x..].iter().position(|&distance| distance > 0) {
                 let start = x + skip;
@@ -97,7 +106,10 @@ pub fn distance_transform(mask: &Mask) -> Plane<f32> {
                 let end = start + run;
                 // The kept pixels on either side belong to the envelope.
                 let (first, last) = (start.saturating_sub(1), (end + 1).min(width));
-                arch.dispatch(|| envelope.run(&vertical[first..last], &mut out[first..last]));
+                vectorized(
+                    #[inline(always)]
+                    || envelope.run(&vertical[first..last], &mut out[first..last]),
+                );
                 x = end;
             }
         }

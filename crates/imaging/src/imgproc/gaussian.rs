@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::border::Border;
 use super::ring::{LANES, RowRing, block, padded};
+use super::simd::vectorized;
 use crate::error::{ImagingError, Result};
 use crate::plane::Plane;
 
@@ -174,7 +175,6 @@ fn separable<A: Arithmetic>(
     if width == 0 || height == 0 {
         return out;
     }
-    let arch = pulp::Arch::new();
     out.data_mut().par_chunks_mut(STRIP * width).enumerate().for_each(|(strip, out)| {
         // Neither border leads further from a row than the radius, so this many rows suffice.
         let mut ring = RowRing::<A::Value>::new(width, (2 * radius + 1).min(height));
@@ -187,16 +187,22 @@ fn separable<A: Arithmetic>(
             while filtered < (y + radius + 1).min(height) {
                 border.extend(src.row(filtered), radius, &mut extended);
                 let target = ring.row_mut(filtered);
-                arch.dispatch(|| A::rows(&extended, taps, target));
+                vectorized(
+                    #[inline(always)]
+                    || A::rows(&extended, taps, target),
+                );
                 filtered += 1;
             }
             let neighbour = |distance: isize| ring.row(border.index(y as isize + distance, height));
             pairs.clear();
             pairs.extend((1..=radius as isize).map(|j| (neighbour(-j), neighbour(j))));
-            arch.dispatch(|| {
-                A::columns(ring.row(y), &pairs, taps, out);
-                finish(src.row(y), out);
-            });
+            vectorized(
+                #[inline(always)]
+                || {
+                    A::columns(ring.row(y), &pairs, taps, out);
+                    finish(src.row(y), out);
+                },
+            );
             pairs = recycle(pairs);
         }
     });

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::border::Border;
+use super::simd::vectorized;
 use crate::plane::Plane;
 
 /// Rows that one task filters.
@@ -11,27 +12,37 @@ const STRIP: usize = 64;
 /// Sobel's derivative along x: `[-1 0 1]` across, `[1 2 1]` down, with mirrored borders.
 #[must_use]
 pub fn sobel_x(src: &Plane<u8>) -> Plane<i16> {
-    three_by_three(src, |above, row, below, x| {
-        let column = |x: usize| above[x] + 2 * row[x] + below[x];
-        column(x + 2) - column(x)
-    })
+    three_by_three(
+        src,
+        #[inline(always)]
+        |above, row, below, x| {
+            let column = |x: usize| above[x] + 2 * row[x] + below[x];
+            column(x + 2) - column(x)
+        },
+    )
 }
 
 /// Sobel's derivative along y: `[1 2 1]` across, `[-1 0 1]` down (brighter below is positive).
 #[must_use]
 pub fn sobel_y(src: &Plane<u8>) -> Plane<i16> {
-    three_by_three(src, |above, _, below, x| {
-        let line = |row: &[i16]| row[x] + 2 * row[x + 1] + row[x + 2];
-        line(below) - line(above)
-    })
+    three_by_three(
+        src,
+        #[inline(always)]
+        |above, _, below, x| {
+            let line = |row: &[i16]| row[x] + 2 * row[x + 1] + row[x + 2];
+            line(below) - line(above)
+        },
+    )
 }
 
 /// The sum of the four neighbours less four times the pixel.
 #[must_use]
 pub fn laplacian(src: &Plane<u8>) -> Plane<i16> {
-    three_by_three(src, |above, row, below, x| {
-        above[x + 1] + below[x + 1] + row[x] + row[x + 2] - 4 * row[x + 1]
-    })
+    three_by_three(
+        src,
+        #[inline(always)]
+        |above, row, below, x| above[x + 1] + below[x + 1] + row[x] + row[x + 2] - 4 * row[x + 1],
+    )
 }
 
 /// `f(above, row, below, x)` for every pixel, where column `x` of the picture is at `x + 1`.
@@ -44,7 +55,6 @@ fn three_by_three(
     if width == 0 || height == 0 {
         return out;
     }
-    let arch = pulp::Arch::new();
     out.data_mut().par_chunks_mut(STRIP * width).enumerate().for_each(|(strip, out)| {
         let extended = |y: isize| {
             let mut row = vec![0i16; width + 2];
@@ -57,11 +67,14 @@ fn three_by_three(
             let below = extended(y + 1);
             // Slices of one known length, so that the loop needs no checks.
             let (a, r, b) = (&above[..width + 2], &row[..width + 2], &below[..width + 2]);
-            arch.dispatch(|| {
-                for (x, out) in out.iter_mut().enumerate().take(width) {
-                    *out = f(a, r, b, x);
-                }
-            });
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (x, out) in out.iter_mut().enumerate().take(width) {
+                        *out = f(a, r, b, x);
+                    }
+                },
+            );
             above = std::mem::replace(&mut row, below);
         }
     });

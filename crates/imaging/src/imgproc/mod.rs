@@ -18,6 +18,7 @@ pub mod threshold;
 
 mod border;
 mod ring;
+mod simd;
 
 pub use border::Border;
 pub use box_filter::{BoxFilter, box_filter, box_filter_f32, sqr_box_filter};

@@ -9,6 +9,7 @@
 
 use rayon::prelude::*;
 
+use super::simd::vectorized;
 use super::structuring_element::{ElementRun, StructuringElement};
 use crate::plane::Plane;
 
@@ -57,9 +58,24 @@ pub fn morphology(
         MorphOp::Dilate => dilate(src),
         MorphOp::Open => dilate(&erode(src)),
         MorphOp::Close => erode(&dilate(src)),
-        MorphOp::Gradient => difference(dilate(src), &erode(src), |high, low| (high, low)),
-        MorphOp::TopHat => difference(dilate(&erode(src)), src, |open, src| (src, open)),
-        MorphOp::BlackHat => difference(erode(&dilate(src)), src, |close, src| (close, src)),
+        MorphOp::Gradient => difference(
+            dilate(src),
+            &erode(src),
+            #[inline(always)]
+            |high, low| (high, low),
+        ),
+        MorphOp::TopHat => difference(
+            dilate(&erode(src)),
+            src,
+            #[inline(always)]
+            |open, src| (src, open),
+        ),
+        MorphOp::BlackHat => difference(
+            erode(&dilate(src)),
+            src,
+            #[inline(always)]
+            |close, src| (close, src),
+        ),
     }
 }
 
@@ -136,15 +152,17 @@ fn difference(
     b: &Plane<u8>,
     order: impl Fn(u8, u8) -> (u8, u8) + Sync,
 ) -> Plane<u8> {
-    let arch = pulp::Arch::new();
     let chunks = a.data_mut().par_chunks_mut(1 << 16).zip(b.data().par_chunks(1 << 16));
     chunks.for_each(|(a, b)| {
-        arch.dispatch(|| {
-            for (a, &b) in a.iter_mut().zip(b) {
-                let (minuend, subtrahend) = order(*a, b);
-                *a = minuend.saturating_sub(subtrahend);
-            }
-        });
+        vectorized(
+            #[inline(always)]
+            || {
+                for (a, &b) in a.iter_mut().zip(b) {
+                    let (minuend, subtrahend) = order(*a, b);
+                    *a = minuend.saturating_sub(subtrahend);
+                }
+            },
+        );
     });
     a
 }
@@ -205,7 +223,6 @@ fn by_rect<E: Extremum>(src: &Plane<u8>, width: usize, height: usize) -> Plane<u
     let strip = STRIP.max(3 * height);
     // Enough columns to make the margins cheap, few enough for the tile to stay in cache.
     let tile = (CACHE / (strip + height)).max(4 * width).next_multiple_of(BLOCK);
-    let arch = pulp::Arch::new();
     out.data_mut().par_chunks_mut(strip * columns).enumerate().for_each(|(index, out)| {
         let top = index * strip;
         let count = out.len() / columns;
@@ -222,34 +239,40 @@ fn by_rect<E: Extremum>(src: &Plane<u8>, width: usize, height: usize) -> Plane<u
                 };
                 let margin = left as isize - (width / 2) as isize;
                 copy_padded::<E>(src.row(y), margin, &mut row[..wide + width - 1]);
-                arch.dispatch(|| {
-                    let mut window = 1;
-                    while 2 * window <= width {
-                        pick_all::<E>(&row, &row[window..], &mut spare);
-                        std::mem::swap(&mut row, &mut spare);
-                        window *= 2;
-                    }
-                    pick_all::<E>(&row, &row[width - window..], &mut target[..wide]);
-                });
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        let mut window = 1;
+                        while 2 * window <= width {
+                            pick_all::<E>(&row, &row[window..], &mut spare);
+                            std::mem::swap(&mut row, &mut spare);
+                            window *= 2;
+                        }
+                        pick_all::<E>(&row, &row[width - window..], &mut target[..wide]);
+                    },
+                );
             }
             // 2. Column filter: doubling in place from the top, as each row needs later ones only.
-            arch.dispatch(|| {
-                let mut window = 1;
-                let mut valid = count + height - 1;
-                while 2 * window <= height {
-                    valid -= window;
-                    for y in 0..valid {
-                        let (row, later) = buffer[y * tile..].split_at_mut(window * tile);
-                        pick_into::<E>(&mut row[..wide], &later[..wide]);
+            vectorized(
+                #[inline(always)]
+                || {
+                    let mut window = 1;
+                    let mut valid = count + height - 1;
+                    while 2 * window <= height {
+                        valid -= window;
+                        for y in 0..valid {
+                            let (row, later) = buffer[y * tile..].split_at_mut(window * tile);
+                            pick_into::<E>(&mut row[..wide], &later[..wide]);
+                        }
+                        window *= 2;
                     }
-                    window *= 2;
-                }
-                for (y, out) in out.chunks_exact_mut(columns).enumerate() {
-                    let first = &buffer[y * tile..][..wide];
-                    let second = &buffer[(y + height - window) * tile..][..wide];
-                    pick_all::<E>(first, second, &mut out[left..left + wide]);
-                }
-            });
+                    for (y, out) in out.chunks_exact_mut(columns).enumerate() {
+                        let first = &buffer[y * tile..][..wide];
+                        let second = &buffer[(y + height - window) * tile..][..wide];
+                        pick_all::<E>(first, second, &mut out[left..left + wide]);
+                    }
+                },
+            );
         }
     });
     out
@@ -262,7 +285,6 @@ fn by_runs<E: Extremum>(src: &Plane<u8>, element: &StructuringElement) -> Plane<
     let shape = Shape::new(element.runs());
     let tile = (CACHE / (shape.slots() * shape.levels)).clamp(4 * BLOCK, 64 * BLOCK);
     let tile = tile.max(shape.left + shape.right).next_multiple_of(BLOCK);
-    let arch = pulp::Arch::new();
     out.data_mut().par_chunks_mut(STRIP * width).enumerate().for_each(|(strip, out)| {
         let top = strip * STRIP;
         for left in (0..width).step_by(tile) {
@@ -279,7 +301,10 @@ fn by_runs<E: Extremum>(src: &Plane<u8>, element: &StructuringElement) -> Plane<
                         margin,
                         &mut levels[..shape.left + wide + shape.right],
                     );
-                    arch.dispatch(|| double::<E>(levels, shape.levels));
+                    vectorized(
+                        #[inline(always)]
+                        || double::<E>(levels, shape.levels),
+                    );
                     next += 1;
                 }
                 let terms: Vec<&[u8]> = element
@@ -293,7 +318,10 @@ fn by_runs<E: Extremum>(src: &Plane<u8>, element: &StructuringElement) -> Plane<
                     .flatten()
                     .collect();
                 let out = &mut out[left..left + wide];
-                arch.dispatch(|| pick_terms::<E>(&terms, out));
+                vectorized(
+                    #[inline(always)]
+                    || pick_terms::<E>(&terms, out),
+                );
             }
         }
     });

@@ -6,6 +6,7 @@
 
 use rayon::prelude::*;
 
+use super::simd::vectorized;
 use crate::error::{ImagingError, Result};
 use crate::plane::Plane;
 
@@ -80,7 +81,6 @@ where
         && old_width.is_multiple_of(width)
         && old_height.is_multiple_of(height);
     let scale = 1.0 / ((old_width / width) * (old_height / height)).max(1) as f32;
-    let arch = pulp::Arch::new();
     out.data_mut().par_chunks_exact_mut(width).enumerate().for_each_init(
         || vec![0f32; old_width],
         |mixed, (y, out)| {
@@ -97,11 +97,14 @@ where
             for (row, &weight) in (first..).zip(weights) {
                 let weight = if whole { 1.0 } else { weight };
                 let row = src.row(row);
-                arch.dispatch(|| {
-                    for (mixed, &value) in mixed.iter_mut().zip(row) {
-                        *mixed += weight * value.into();
-                    }
-                });
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for (mixed, &value) in mixed.iter_mut().zip(row) {
+                            *mixed += weight * value.into();
+                        }
+                    },
+                );
             }
             // 2. Across.
             for (x, out) in out.iter_mut().enumerate() {
@@ -122,16 +125,18 @@ where
 fn halve(src: &Plane<u8>) -> Plane<u8> {
     let (width, height) = (src.width() / 2, src.height() / 2);
     let mut out = Plane::filled(width, height, 0u8);
-    let arch = pulp::Arch::new();
     out.data_mut().par_chunks_exact_mut(width).enumerate().for_each(|(y, out)| {
         let (upper, lower) = (src.row(2 * y), src.row(2 * y + 1));
-        arch.dispatch(|| {
-            let pairs = upper.chunks_exact(2).zip(lower.chunks_exact(2));
-            for (out, (a, b)) in out.iter_mut().zip(pairs) {
-                let sum = u16::from(a[0]) + u16::from(a[1]) + u16::from(b[0]) + u16::from(b[1]);
-                *out = ((sum + 2) >> 2) as u8;
-            }
-        });
+        vectorized(
+            #[inline(always)]
+            || {
+                let pairs = upper.chunks_exact(2).zip(lower.chunks_exact(2));
+                for (out, (a, b)) in out.iter_mut().zip(pairs) {
+                    let sum = u16::from(a[0]) + u16::from(a[1]) + u16::from(b[0]) + u16::from(b[1]);
+                    *out = ((sum + 2) >> 2) as u8;
+                }
+            },
+        );
     });
     out
 }
@@ -146,7 +151,8 @@ struct Taps {
 
 impl Taps {
     fn new(old: usize, new: usize, interpolation: Interpolation) -> Self {
-        let scale = old as f64 / new as f64;
+        // Not `old / new`: the last bit decides which pixel is nearest, and this is OpenCV's.
+        let scale = 1.0 / (new as f64 / old as f64);
         let mut taps = Self { firsts: Vec::new(), starts: vec![0], weights: Vec::new() };
         for position in 0..new {
             let first = match interpolation {

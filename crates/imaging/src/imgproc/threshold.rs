@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::border::Border;
 use super::box_filter::{BoxFilter, box_filter_then};
 use super::gaussian::{Gaussian, gaussian_mean_then};
+use super::simd::vectorized;
 use crate::error::{ImagingError, Result};
 use crate::mask::Mask;
 use crate::plane::Plane;
@@ -28,14 +29,16 @@ pub fn threshold(src: &Plane<u8>, threshold: u8, kind: ThresholdKind) -> Mask {
         ThresholdKind::Binary => (255, 0),
         ThresholdKind::BinaryInv => (0, 255),
     };
-    let arch = pulp::Arch::new();
     let chunks = out.plane_mut().data_mut().par_chunks_mut(1 << 16);
     chunks.zip(src.data().par_chunks(1 << 16)).for_each(|(out, src)| {
-        arch.dispatch(|| {
-            for (out, &value) in out.iter_mut().zip(src) {
-                *out = if value > threshold { above } else { below };
-            }
-        });
+        vectorized(
+            #[inline(always)]
+            || {
+                for (out, &value) in out.iter_mut().zip(src) {
+                    *out = if value > threshold { above } else { below };
+                }
+            },
+        );
     });
     out
 }
@@ -142,15 +145,23 @@ pub fn adaptive_threshold(src: &Plane<u8>, params: &AdaptiveThreshold) -> Result
     };
     // Differences of bytes lie within ±255.
     let c = c.clamp(-300.0, 300.0) as i16;
-    let compare = |src: &[u8], mean: &mut [u8]| compare(src, mean, c, above, below);
     let plane = match params.method {
         AdaptiveMethod::Mean => {
             let filter = BoxFilter { width: size, height: size, border: Border::Replicate };
-            box_filter_then(src, filter, compare)?
+            box_filter_then(
+                src,
+                filter,
+                #[inline(always)]
+                |src, mean| compare(src, mean, c, above, below),
+            )?
         }
-        AdaptiveMethod::Gaussian => {
-            gaussian_mean_then(src, Gaussian::sized(size, 0.0), Border::Replicate, compare)?
-        }
+        AdaptiveMethod::Gaussian => gaussian_mean_then(
+            src,
+            Gaussian::sized(size, 0.0),
+            Border::Replicate,
+            #[inline(always)]
+            |src, mean| compare(src, mean, c, above, below),
+        )?,
     };
     Ok(Mask::from_plane(plane))
 }
