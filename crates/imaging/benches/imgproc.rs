@@ -19,7 +19,7 @@ fn main() {
 fn picture() -> Plane<u8> {
     Plane::from_fn(WIDTH, HEIGHT, |x, y| {
         let wave = ((x / 7 + y / 11) % 200) as u8 / 2 + 60;
-        let texture = (x * 31 ^ y * 17) as u8 % 8;
+        let texture = ((x * 31) ^ (y * 17)) as u8 % 8;
         if (x + 2 * y) % 997 < 3 { 20 } else { wave + texture }
     })
 }
