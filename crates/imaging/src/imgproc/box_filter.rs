@@ -2,8 +2,8 @@
 //!
 //! Column sums slide down the picture and a running total runs along each row, so the cost does not
 //! depend on the window. Sums of bytes are exact; the mean is rounded to the nearest byte, and as the
-//! window has an odd number of pixels there are no halves. (OpenCV computes the mean in `f32` or in
-//! `f64` depending on the column, and is off by one on rare pixels of windows above about 90 × 90.)
+//! window has an odd number of pixels there are no halves. OpenCV's rounding is not exact for very large
+//! windows: at 501 × 501 a few pixels in 630,000 differed by one, up to 301 × 301 none did.
 
 use rayon::prelude::*;
 

@@ -4,8 +4,8 @@
 //! either direction is done by doubling: the extremum over 2ⁿ pixels is that of two windows of half the
 //! length, and two windows of 2ⁿ that overlap cover any length below 2ⁿ⁺¹; so a window of k pixels costs
 //! about log₂ k vector operations. Every other shape is a union of horizontal stretches: rows are kept
-//! with their doubled windows, and each stretch picks two of these. This cost less than van Herk's
-//! algorithm at every size measured up to 101 pixels, as it needs no shuffling within vectors.
+//! with their doubled windows, and each stretch picks two of these. Unlike van Herk's algorithm this needs
+//! no shuffling within vectors.
 
 use rayon::prelude::*;
 
