@@ -4,6 +4,7 @@ mod bench;
 mod common;
 mod completions;
 mod damage;
+mod evaluate;
 mod man;
 mod restore;
 
@@ -13,6 +14,7 @@ pub(crate) use bench::{BenchArgs, Stage};
 pub(crate) use common::{InputArgs, JsonArgs, PresetArg, ReadArgs, WriteArgs, number_in};
 pub(crate) use completions::CompletionsArgs;
 pub(crate) use damage::DamageArgs;
+pub(crate) use evaluate::EvaluateArgs;
 pub(crate) use man::ManArgs;
 pub(crate) use restore::RestoreArgs;
 
@@ -52,6 +54,7 @@ pub(crate) struct GlobalArgs {
 pub(crate) enum Command {
     Restore(Box<RestoreArgs>),
     Damage(Box<DamageArgs>),
+    Evaluate(Box<EvaluateArgs>),
     Bench(BenchArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),

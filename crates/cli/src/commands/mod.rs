@@ -3,6 +3,7 @@
 mod bench;
 mod completions;
 mod damage;
+mod evaluate;
 mod man;
 mod restore;
 
@@ -18,6 +19,7 @@ pub(crate) fn run(command: Command, context: &Context) -> anyhow::Result<Outcome
     match command {
         Command::Restore(args) => restore::run(&args, context),
         Command::Damage(args) => damage::run(&args, context),
+        Command::Evaluate(args) => evaluate::run(&args, context),
         Command::Bench(args) => bench::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),
         Command::Man(args) => man::run(&args, context),

@@ -40,6 +40,12 @@ impl Default for SheetOptions {
 /// [`ImagingError::Argument`] for no panels, a panel size outside `16 ..= 4096` or a focus outside the picture;
 /// [`ImagingError::Size`] if the pictures differ in size.
 pub fn comparison(panels: &[(&str, &Image)], options: &SheetOptions) -> Result<Image> {
+    let sheet = draw(panels, options)?;
+    Image::new(sheet.width, sheet.height, ColorType::Rgb, Samples::U8(sheet.rgb))
+}
+
+/// [`comparison`], as a panel.
+pub(crate) fn draw(panels: &[(&str, &Image)], options: &SheetOptions) -> Result<Panel> {
     let Some((_, first)) = panels.first() else {
         return Err(ImagingError::argument("panels", "at least one picture", "none"));
     };
@@ -118,7 +124,7 @@ pub fn comparison(panels: &[(&str, &Image)], options: &SheetOptions) -> Result<I
         }
     }
     draw_over(&mut sheet, &words.finish())?;
-    Image::new(sheet.width, sheet.height, ColorType::Rgb, Samples::U8(sheet.rgb))
+    Ok(sheet)
 }
 
 /// The window that holds the most damage, for [`SheetOptions::focus`]; `None` for an empty mask.

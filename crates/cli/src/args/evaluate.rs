@@ -1,0 +1,162 @@
+//! `photomend evaluate`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use imaging::detect::DetectParams;
+use imaging::evaluate::{EvaluateOptions, MaskKind};
+use imaging::fill::FillOptions;
+use imaging::metrics::SsimWindow;
+
+use super::restore::MethodArg;
+use super::{JsonArgs, PresetArg, ReadArgs, number_in};
+
+/// Measures restorations: PSNR, SSIM, ΔE2000 and SSIMULACRA 2 over a data set, with plots, sheets and a report.
+///
+/// DATASET holds clean/, damaged/ and, optionally, mask/, with files of the same names (any extension). Every
+/// damaged picture is restored and compared with its clean version. OUT receives report.html, metrics.csv,
+/// metrics/psnr_scores.csv, metrics/ssim_scores.csv, summary.json, summary.md, plots/ and sheets/.
+#[derive(Debug, Args)]
+pub(crate) struct EvaluateArgs {
+    /// The folder with clean/, damaged/ and, optionally, mask/
+    #[arg(value_name = "DATASET")]
+    pub(crate) dataset: PathBuf,
+
+    /// Folder for the report; new or empty, unless --force
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+
+    /// Use only this many pictures, drawn with --seed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) sample: Option<u32>,
+
+    /// Seeds the sample and the confidence intervals
+    #[arg(long, value_name = "S", default_value = "0")]
+    pub(crate) seed: u64,
+
+    /// How to restore; several, separated by commas, are compared side by side [default: biharmonic, or none
+    /// with --restored]
+    #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',', help_heading = "Methods")]
+    pub(crate) method: Vec<MethodArg>,
+
+    /// Score the results in this folder, made elsewhere; may be given several times
+    #[arg(long, value_name = "DIR", help_heading = "Methods")]
+    pub(crate) restored: Vec<PathBuf>,
+
+    /// Telea's neighbourhood radius in pixels, 1 to 100
+    #[arg(
+        long, value_name = "PX", default_value = "3", help_heading = "Methods",
+        value_parser = number_in(1.0_f32..=100.0)
+    )]
+    pub(crate) radius: f32,
+
+    /// Restore with the data set's masks, with detected damage, or with one after the other; separated by
+    /// commas [default: given if there is mask/, else detected]
+    #[arg(long, value_enum, value_name = "KIND", value_delimiter = ',', help_heading = "Masks")]
+    pub(crate) masks: Vec<MasksArg>,
+
+    /// Find the damage instead of taking mask/; the same as --masks detected
+    #[arg(long, help_heading = "Masks", conflicts_with = "masks")]
+    pub(crate) detect: bool,
+
+    /// What the detection is tuned for
+    #[arg(long, value_enum, value_name = "KIND", default_value_t, help_heading = "Masks")]
+    pub(crate) preset: PresetArg,
+
+    /// Soften the edge of detected masks with a Gaussian of this many pixels, 0 to 50
+    #[arg(
+        long, value_name = "SIGMA", default_value = "1", help_heading = "Masks",
+        value_parser = number_in(0.0_f32..=50.0)
+    )]
+    pub(crate) feather: f32,
+
+    /// Do not score the damage detection against mask/
+    #[arg(long, help_heading = "Scores")]
+    pub(crate) no_detection: bool,
+
+    /// Distance in pixels within which damage counts as found, 0 to 250
+    #[arg(
+        long, value_name = "PX", default_value = "2", help_heading = "Scores",
+        value_parser = number_in(0.0_f64..=250.0)
+    )]
+    pub(crate) tolerance: f64,
+
+    /// SSIM with a Gaussian window (σ 1.5, 11×11) instead of the uniform 7×7
+    #[arg(long, help_heading = "Scores")]
+    pub(crate) gaussian_ssim: bool,
+
+    /// Pictures shown on sheets and in the report: the best, the worst, and a selection
+    #[arg(
+        long, value_name = "N", default_value = "12", help_heading = "Files",
+        value_parser = clap::value_parser!(u16).range(0..=1000)
+    )]
+    pub(crate) sheets: u16,
+
+    /// Also write the restored pictures, to OUT/restored/METHOD/, as PNG
+    #[arg(long, help_heading = "Files")]
+    pub(crate) save_restored: bool,
+
+    /// Write into a folder that is not empty, replacing files
+    #[arg(short, long, help_heading = "Files")]
+    pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+}
+
+/// Where masks come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MasksArg {
+    /// The data set's own, in mask/
+    Given,
+    /// Found by the damage detection
+    Detected,
+}
+
+impl From<MasksArg> for MaskKind {
+    fn from(masks: MasksArg) -> Self {
+        match masks {
+            MasksArg::Given => Self::Given,
+            MasksArg::Detected => Self::Detected,
+        }
+    }
+}
+
+impl EvaluateArgs {
+    /// The library's options.
+    pub(crate) fn options(&self) -> EvaluateOptions {
+        let fill = |method: MethodArg| FillOptions { method: method.into(), radius: self.radius };
+        let fills = if self.method.is_empty() && self.restored.is_empty() {
+            vec![fill(MethodArg::default())]
+        } else {
+            self.method.iter().map(|&method| fill(method)).collect()
+        };
+        EvaluateOptions {
+            fills,
+            masks: if self.detect {
+                vec![MaskKind::Detected]
+            } else {
+                self.masks.iter().map(|&masks| masks.into()).collect()
+            },
+            restored: self.restored.clone(),
+            detect: DetectParams::preset(self.preset.into()),
+            feather: self.feather,
+            score_detection: !self.no_detection,
+            tolerance: self.tolerance,
+            ssim_window: if self.gaussian_ssim {
+                SsimWindow::Gaussian
+            } else {
+                SsimWindow::Uniform
+            },
+            sample: self.sample.map(|count| count as usize),
+            seed: self.seed,
+            exhibits: usize::from(self.sheets),
+            save_restored: self.save_restored.then(|| self.output.join("restored")),
+            read: self.read.options(),
+            force: self.force,
+        }
+    }
+}
