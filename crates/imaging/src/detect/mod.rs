@@ -1,40 +1,32 @@
 //! Finds damage: cracks, scratches, creases, tears and missing paint.
+//!
+//! Thin damage is found as lines that stand out from the activity around them ([`lines`] and the
+//! hysteresis on top), wide losses as even regions unlike their surroundings. One set of parameters
+//! serves all photographs; a clean one gives an empty or nearly empty mask.
 
-use serde::Serialize;
+pub mod lines;
+
+mod feather;
+mod losses;
+mod noise;
+mod overlay;
+mod preset;
+mod ridges;
+mod stats;
+
+pub use feather::feather;
+pub use noise::noise_sigma;
+pub use overlay::overlay;
+pub use preset::{DetectParams, LineParams, LossParams, Preset};
+pub use stats::{DetectionStats, KindStats, WidthStats};
 
 use crate::error::Result;
-use crate::image::Image;
+use crate::image::{Image, Samples};
+use crate::imgproc::{StructuringElement, dilate};
 use crate::mask::Mask;
 use crate::observer::Observer;
-
-/// Which kind of picture the parameters are tuned for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Preset {
-    /// Photographs and their scans.
-    #[default]
-    Photo,
-    /// Paintings: craquelure wanted, brush strokes not.
-    Painting,
-}
-
-/// Every parameter of [`detect`].
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct DetectParams {}
-
-impl DetectParams {
-    /// The parameters of a preset.
-    #[must_use]
-    pub fn preset(preset: Preset) -> Self {
-        let _ = preset;
-        todo!("scaffold")
-    }
-}
-
-impl Default for DetectParams {
-    fn default() -> Self {
-        Self::preset(Preset::Photo)
-    }
-}
+use crate::plane::Plane;
+use ridges::Extremes;
 
 /// What was found.
 #[derive(Clone, Debug)]
@@ -47,24 +39,109 @@ pub struct Detection {
     pub stats: DetectionStats,
 }
 
-/// What was found, in figures.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct DetectionStats {}
+/// Steps that [`detect`] reports as progress.
+const STEPS: u64 = 4;
 
 /// Finds the damage in a picture.
+///
+/// Works on 8-bit values: 16-bit ones are reduced first. Alpha is ignored. The result does not depend on
+/// the number of threads.
 ///
 /// # Errors
 /// `Argument` for a parameter out of range; `Cancelled`.
 pub fn detect(image: &Image, params: &DetectParams, observer: &dyn Observer) -> Result<Detection> {
-    let _ = (image, params, observer);
-    todo!("scaffold")
+    params.validate()?;
+    let (width, height) = image.size();
+    let progress = |done| observer.progress("detect", done, STEPS);
+    progress(0);
+
+    // 1. thin damage
+    let noise = noise_sigma(&image.luma8());
+    observer.check()?;
+    let mut core = Mask::empty(width, height);
+    let mut stats = DetectionStats { noise, ..DetectionStats::default() };
+    if params.dark || params.bright {
+        let extremes = extremes(image)?;
+        let found = ridges::find_ridges(&extremes, noise, &params.lines, observer)?;
+        if params.dark {
+            stats.dark = KindStats::of(&found.dark);
+            core.merge(&found.dark)?;
+        }
+        if params.bright {
+            stats.bright = KindStats::of(&found.bright);
+            core.merge(&found.bright)?;
+        }
+    }
+    observer.check()?;
+    progress(1);
+
+    // 2. wide losses
+    if params.wide {
+        let found = losses::find_losses(&channels(image)?, &params.losses, observer)?;
+        stats.wide = KindStats::of(&found);
+        core.merge(&found)?;
+    }
+    progress(2);
+
+    // 3. what is to be replaced
+    let element = StructuringElement::disc(2 * params.dilate + 1)?;
+    let mask = Mask::from_plane(dilate(core.plane(), &element));
+    observer.check()?;
+    progress(3);
+
+    // 4. figures
+    stats.coverage = mask.coverage();
+    stats.core_coverage = core.coverage();
+    stats.components = KindStats::of(&core).components;
+    stats.widths = WidthStats::of(&core);
+    progress(STEPS);
+    Ok(Detection { core, mask, stats })
 }
 
-/// The blend weights for a hard mask: 255 on `core`, falling to 0 inside `mask`, 0 outside it.
-///
-/// # Errors
-/// `Size` if the masks differ in size.
-pub fn feather(core: &Mask, mask: &Mask, sigma: f32) -> Result<Mask> {
-    let _ = (core, mask, sigma);
-    todo!("scaffold")
+/// `value` of 16 bits in 8, rounded.
+const fn reduced(value: u16) -> u8 {
+    ((value as u32 + 128) / 257) as u8
+}
+
+/// The colour channels in 8 bits.
+fn channels(image: &Image) -> Result<Vec<Plane<u8>>> {
+    let stride = image.color().channels();
+    (0..image.color().color_channels())
+        .map(|channel| {
+            let data = match image.samples() {
+                Samples::U8(values) => values[channel..].iter().step_by(stride).copied().collect(),
+                Samples::U16(values) => {
+                    values[channel..].iter().step_by(stride).map(|&value| reduced(value)).collect()
+                }
+            };
+            Plane::from_vec(image.width(), image.height(), data)
+        })
+        .collect()
+}
+
+/// The largest and the smallest colour channel of every pixel in 8 bits.
+fn extremes(image: &Image) -> Result<Extremes> {
+    let colours = image.color().color_channels();
+    let stride = image.color().channels();
+    let plane = |choose: fn(&[u8]) -> u8, choose16: fn(&[u16]) -> u16| {
+        let data = match image.samples() {
+            Samples::U8(values) => {
+                values.chunks_exact(stride).map(|pixel| choose(&pixel[..colours])).collect()
+            }
+            Samples::U16(values) => values
+                .chunks_exact(stride)
+                .map(|pixel| reduced(choose16(&pixel[..colours])))
+                .collect(),
+        };
+        Plane::from_vec(image.width(), image.height(), data)
+    };
+    Ok(Extremes { brightest: plane(largest, largest)?, darkest: plane(smallest, smallest)? })
+}
+
+fn largest<T: Copy + Ord + Default>(values: &[T]) -> T {
+    values.iter().copied().max().unwrap_or_default()
+}
+
+fn smallest<T: Copy + Ord + Default>(values: &[T]) -> T {
+    values.iter().copied().min().unwrap_or_default()
 }
