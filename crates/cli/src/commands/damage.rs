@@ -12,7 +12,11 @@ use crate::outputs;
 
 pub(crate) fn run(args: &DamageArgs, context: &Context) -> anyhow::Result<Outcome> {
     if !args.clean.is_dir() {
-        anyhow::bail!("{}: expected a folder of clean photographs", args.clean.display());
+        let found = if args.clean.exists() { "a file" } else { "no such folder" };
+        anyhow::bail!(
+            "{}: expected a folder of clean photographs, found {found}",
+            args.clean.display()
+        );
     }
     outputs::make_folder(&args.output)?;
     let made = make_dataset(&args.clean, &args.output, &args.options(), context)?;

@@ -15,10 +15,13 @@ use crate::mask::Mask;
 use crate::plane::Plane;
 
 /// Coverage below this changes nothing: the pixel keeps its value and stays out of the mask.
-pub(super) const MIN_ALPHA: f32 = 0.04;
+const MIN_ALPHA: f32 = 0.04;
 
-/// Shading weaker than this changes nothing: the pixel keeps its value and stays out of the mask.
-pub(super) const MIN_SHADE: f32 = 0.04;
+/// Taken off all shading, so that it ends softly rather than in a step.
+const SHADE_FLOOR: f32 = 0.04;
+
+/// Shading weaker than this (after the floor) changes nothing: the pixel keeps its value and stays out of the mask.
+const MIN_SHADE: f32 = 0.02;
 
 /// Rows rendered together.
 const BAND: usize = 64;
@@ -330,6 +333,7 @@ impl Painter<'_> {
                 let behind = level(cover[at.wrapping_add_signed(step)]);
                 let before = level(cover[at.wrapping_add_signed(-step)]);
                 let mut shade = (behind - before).clamp(-0.85, 0.85);
+                shade = (shade.abs() - SHADE_FLOOR).max(0.0).copysign(shade);
                 let mut alpha = cover[at].alpha.min(1.0);
                 if shade.abs() < MIN_SHADE {
                     shade = 0.0;
@@ -337,11 +341,17 @@ impl Painter<'_> {
                 if alpha < MIN_ALPHA {
                     alpha = 0.0;
                 }
-                if shade == 0.0 && alpha == 0.0 {
-                    continue;
-                }
                 let x = first_column + column;
                 let index = row * self.width + x;
+                if shade == 0.0 && alpha == 0.0 {
+                    // The crest of a crease has light on one side and shade on the other and lies between them
+                    // unchanged; it is damaged all the same.
+                    let crest = 2.0 * level(cover[at]) - behind - before;
+                    if cover[at].height > 0.0 && crest > 0.75 * SHADE_FLOOR {
+                        mask[index] = Mask::DAMAGED;
+                    }
+                    continue;
+                }
                 let pixel = &mut samples[index * channels..(index + 1) * channels];
                 let under = read(pixel, colors);
                 let position = (x as f32, (first_row + row) as f32);

@@ -108,7 +108,7 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
     let brush = Brush {
         fray: random.range(0.35, 0.65),
         tooth: (1.9 * unit).max(1.1),
-        relief: 2.8 * unit.max(0.7),
+        relief: 2.3 * unit.max(0.7),
         slope: random.range(0.10, 0.32),
         islands: random.range(0.0, 0.16),
         noise,

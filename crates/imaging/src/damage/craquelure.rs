@@ -68,7 +68,7 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
     let brush = Brush {
         fray: 0.4,
         relief: if random.chance(0.45) { 2.0 * unit.max(0.8) } else { 0.0 },
-        slope: random.range(0.05, 0.14),
+        slope: random.range(0.08, 0.16),
         ..Brush::plain(canvas, noise.other(2))
     };
     for (index, (path, weight)) in cracks.iter().enumerate() {

@@ -243,7 +243,7 @@ fn refuse_existing(out: &Path, manifest: &Path, sources: &[Source]) -> Result<()
     let files = outputs.flat_map(|name| FOLDERS.map(|folder| out.join(folder).join(name)));
     let existing = std::iter::once(manifest.to_path_buf()).chain(files).find(|path| path.exists());
     existing.map_or(Ok(()), |path| {
-        let problem = "exists already; choose another folder, or force to replace it".to_owned();
+        let problem = "exists; only with force is it replaced".to_owned();
         Err(ImagingError::Dataset { path, problem })
     })
 }

@@ -22,7 +22,7 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
 
     for (index, &(from, to)) in lines.iter().enumerate() {
         let noise = noise.other(100 * index as u32 + 100);
-        let worn = random.range(0.25, 0.6) + 0.5 * severity;
+        let worn = random.range(0.15, 0.5) + 0.45 * severity;
         let half = random.range(0.55, 0.9) + random.range(0.3, 1.3) * severity;
         let knots = crease(canvas, from, to, noise, half, worn);
         // 1. The bend itself, unbroken from end to end.
@@ -150,7 +150,8 @@ fn crease(
                 x: from.0 + t * length * along.0 - sway * along.1,
                 y: from.1 + t * length * along.1 + sway * along.0,
                 half_width: (half * unit * (1.0 + 0.5 * slow + 0.5 * quick).max(0.15)).max(0.3),
-                strength: smoothstep(-0.4, 0.25, slow + 0.55 * quick + 2.0 * worn - 1.0),
+                strength: smoothstep(-0.4, 0.25, slow + 0.55 * quick + 2.0 * worn - 1.0)
+                    * (0.86 + 0.14 * noise.other(6).along(distance / 2.5)),
             }
         })
         .collect()

@@ -89,7 +89,7 @@ impl Material {
                 let coarse = medium.noise.other(1).fractal(x / (f * 9.0), y / (f * 9.0), 2, 0.6);
                 let bright = 1.0 + 0.045 * fine + 0.06 * coarse - 0.10 * age;
                 // Torn fibres hold dirt, and aged paper loses its blue first.
-                let yellow = (0.35 * age + 0.25 * (coarse + 0.2).max(0.0)) * 0.35;
+                let yellow = (0.35 * age + (0.06 + 0.2 * age) * (coarse + 0.2).max(0.0)) * 0.35;
                 let [r, g, b] = medium.paper;
                 [r * bright, g * bright * (1.0 - 0.35 * yellow), b * bright * (1.0 - yellow)]
             }

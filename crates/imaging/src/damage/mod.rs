@@ -4,10 +4,10 @@
 //! after a hard life, at the same size, depth and colour type, with the exact mask of what was changed.
 //!
 //! # What the mask marks
-//! Every pixel that *structural* damage changed: where it covers at least 4 % of the pixel or shades it by at
-//! least 4 %. Weaker traces are not painted at all, so without global kinds every pixel outside the mask is
-//! bit-identical to the clean picture. *Global* kinds (blur, grain, fading; [`DamageKind::is_global`])
-//! change the whole picture and are never in the mask.
+//! Every pixel that *structural* damage changed: where it covers at least 4 % of the pixel or lightens or
+//! darkens it by at least 2 %, and the crests of creases. Weaker traces are not painted at all, so without
+//! global kinds every pixel outside the mask is bit-identical to the clean picture. *Global* kinds (blur, grain,
+//! fading; [`DamageKind::is_global`]) change the whole picture and are never in the mask.
 //!
 //! # Sizes and severity
 //! All sizes grow with the square root of the picture's area, so that a thumbnail and a scan of the same

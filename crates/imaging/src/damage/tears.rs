@@ -62,7 +62,7 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
             fray: random.range(0.2, 0.38),
             tooth: (2.4 * unit).max(1.2),
             relief: fibre * 2.2,
-            slope: random.range(0.05, 0.16),
+            slope: random.range(0.08, 0.18),
             islands: 0.03,
             noise,
         };
