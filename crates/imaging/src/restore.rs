@@ -28,7 +28,7 @@ pub enum MaskSource {
         mask: Mask,
         /// Grow the mask by a disc of this radius in pixels; 0 for none.
         dilate: usize,
-        /// Standard deviation in pixels, `0 ..= 100`, of a soft edge around the (grown) mask; 0 for none.
+        /// Standard deviation in pixels, `0 ..= 50`, of a soft edge around the (grown) mask; 0 for none.
         feather: f32,
     },
 }
@@ -111,19 +111,20 @@ fn grown(mask: Mask, dilate: usize, sigma: f32) -> Result<Mask> {
     if !(0.0..=MAX_FEATHER).contains(&sigma) {
         return Err(ImagingError::argument("feather", format!("0 to {MAX_FEATHER} pixels"), sigma));
     }
-    // Beyond 2σ a Gaussian edge is below 3 % and no longer seen.
+    // Two σ out the Gaussian has fallen to 14 %, and `feather` brings it to 0 there.
     let room = dilated(mask.clone(), (2.0 * sigma).ceil() as usize)?;
     let mut weights = feather(&mask.binarized(1), &room, sigma)?;
-    if mask.plane().data().iter().any(|weight| (1..Mask::DAMAGED).contains(weight)) {
-        for (weight, &given) in weights.plane_mut().data_mut().iter_mut().zip(mask.plane().data()) {
-            *weight = if given > 0 { given } else { *weight };
-        }
+    // The edge of a grey area starts from that grey.
+    let around = room.plane().data().iter().zip(mask.plane().data());
+    for (weight, (&reach, &given)) in weights.plane_mut().data_mut().iter_mut().zip(around) {
+        let faded = (u32::from(*weight) * u32::from(reach) + 127) / 255;
+        *weight = if given > 0 { given } else { faded as u8 };
     }
     Ok(weights)
 }
 
 /// The widest soft edge of a given mask, in pixels.
-const MAX_FEATHER: f32 = 100.0;
+const MAX_FEATHER: f32 = 50.0;
 
 fn dilated(mask: Mask, radius: usize) -> Result<Mask> {
     if radius == 0 {
@@ -131,4 +132,61 @@ fn dilated(mask: Mask, radius: usize) -> Result<Mask> {
     }
     let disc = StructuringElement::disc(2 * radius + 1)?;
     Ok(Mask::from_plane(imgproc::dilate(mask.plane(), &disc)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{ColorType, Samples};
+    use crate::observer::Silent;
+
+    /// Two pixels in a row of 21: one at full weight, one at 100.
+    fn two_dots() -> Mask {
+        let mut mask = Mask::empty(21, 9);
+        mask.plane_mut().set(5, 4, 255);
+        mask.plane_mut().set(15, 4, 100);
+        mask
+    }
+
+    #[test]
+    fn a_given_mask_stays_as_it_is_without_options() {
+        assert_eq!(grown(two_dots(), 0, 0.0).expect("in range"), two_dots());
+    }
+
+    #[test]
+    fn growing_keeps_each_weight() {
+        let weights = grown(two_dots(), 1, 0.0).expect("in range");
+        let row = weights.plane().row(4);
+        assert_eq!(&row[3..8], [0, 255, 255, 255, 0]);
+        assert_eq!(&row[13..18], [0, 100, 100, 100, 0]);
+        assert_eq!(weights.count(), 10);
+    }
+
+    #[test]
+    fn a_soft_edge_lies_outside_what_was_marked() {
+        let weights = grown(two_dots(), 0, 1.0).expect("in range");
+        let row = weights.plane().row(4);
+        assert_eq!((row[5], row[15]), (255, 100));
+        for dot in [5, 15] {
+            let falling = row[dot..dot + 4].windows(2).all(|pair| pair[0] > pair[1]);
+            assert!(falling && row[dot + 3] == 0, "{row:?}");
+        }
+        for sigma in [-1.0, f32::NAN, f32::INFINITY, 51.0] {
+            assert!(grown(two_dots(), 0, sigma).is_err(), "{sigma}");
+        }
+    }
+
+    #[test]
+    fn weights_of_0_keep_their_pixels_and_a_mask_of_another_size_is_refused() {
+        let samples = Samples::U8((0..21 * 9).map(|at| at as u8).collect());
+        let image = Image::new(21, 9, ColorType::Gray, samples.clone()).expect("a picture");
+        let source = |mask| MaskSource::Given { mask, dilate: 0, feather: 0.0 };
+        let options = FillOptions::default();
+
+        let done = restore(image.clone(), source(Mask::empty(21, 9)), &options, &Silent);
+        assert_eq!(done.expect("nothing to do").image.samples(), &samples);
+        let error = restore(image, source(Mask::empty(9, 21)), &options, &Silent);
+        let error = error.expect_err("the mask lies on its side").to_string();
+        assert_eq!(error, "mask: expected 21×9 pixels, found 9×21");
+    }
 }

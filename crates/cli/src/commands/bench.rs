@@ -14,10 +14,11 @@ use crate::exit::Outcome;
 pub(crate) fn run(args: &BenchArgs, context: &Context) -> anyhow::Result<Outcome> {
     // 1. the scan
     let (image, mask) = match (&args.image, &args.mask) {
-        (Some(image), Some(mask)) => {
+        (Some(image), Some(path)) => {
             let options = args.read.options();
-            let (image, mask) = (io::read_image(image, &options)?, io::read_mask(mask, &options)?);
-            ImagingError::check_size("mask", image.size(), mask.size())?;
+            let (image, mask) = (io::read_image(image, &options)?, io::read_mask(path, &options)?);
+            let name = path.display().to_string();
+            ImagingError::check_size(&name, image.size(), mask.size())?;
             (image, mask)
         }
         _ => synthetic_scan(args.megapixels)?,
@@ -25,7 +26,6 @@ pub(crate) fn run(args: &BenchArgs, context: &Context) -> anyhow::Result<Outcome
 
     // 2. each stage
     let wanted = |stage| args.only.is_empty() || args.only.contains(&stage);
-    let params = DetectParams::default();
     let filled = |method| {
         let options = FillOptions { method, ..FillOptions::default() };
         median(args.repeat, || {
@@ -37,6 +37,7 @@ pub(crate) fn run(args: &BenchArgs, context: &Context) -> anyhow::Result<Outcome
     };
     let detect_s = wanted(Stage::Detect).then(|| {
         median(args.repeat, || {
+            let params = DetectParams::default();
             let started = Instant::now();
             detect(&image, &params, context)?;
             Ok(started.elapsed().as_secs_f64())

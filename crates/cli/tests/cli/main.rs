@@ -1,5 +1,6 @@
 //! The program from outside: one module an area, transcripts of help and usage errors in `tests/cmd/`.
 
+mod bench;
 mod damage;
 mod generate;
 mod help;

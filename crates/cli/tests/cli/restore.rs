@@ -303,3 +303,46 @@ fn a_sheet_to_look_at_comes_with_compare() {
     let sheet = scene.read("out/a.compare.png");
     assert!(sheet.width() > 3 * 64 && sheet.height() > 48, "{:?}", sheet.size());
 }
+
+#[test]
+fn feather_softens_around_a_given_mask() {
+    let (scene, _, mask) = cracked();
+    // 255 on the given mask, falling to 0 around it
+    scene.run("restore photo.png -m mask.png -o soft.png --save-mask --feather 1.5").silent();
+    let soft = values(&scene.read("soft.mask.png"));
+    for (&weight, &given) in soft.iter().zip(mask.plane().data()) {
+        assert!(given == 0 || weight == 255);
+    }
+    assert!(soft.iter().any(|weight| (1..255).contains(weight)));
+}
+
+#[test]
+fn damage_is_found_when_no_mask_is_given() {
+    let scene = Scene::new();
+    let mask = crack(160, 120);
+    let image = damaged(photo(160, 120), &mask);
+    scene.image("a.png", &image);
+    let report = scene.run("restore a.png -o b.png --save-mask --json").done().json();
+    assert!(report["images"][0]["detection"].is_object(), "{report}");
+    let used =
+        imaging::io::read_mask(&scene.path("b.mask.png"), &imaging::io::ReadOptions::default())
+            .expect("a mask");
+    assert_only_masked_pixels_differ(&image, &scene.read("b.png"), &used);
+
+    // most of the crack is in it
+    let both = |weights: &[u8]| {
+        weights.iter().zip(mask.plane().data()).filter(|(a, b)| **a > 0 && **b > 0).count()
+    };
+    assert!(both(used.plane().data()) * 10 > mask.count() * 8);
+
+    scene.image(
+        "clean.png",
+        &Image::new(90, 90, ColorType::Gray, Samples::U8(vec![128; 8100])).expect("grey"),
+    );
+    let run = scene.run("restore clean.png -o same.png").done();
+    assert_eq!(
+        run.stderr,
+        "photomend: note: clean.png: no damage found, its pixels stay as they are\n"
+    );
+    assert_eq!(scene.read("clean.png").samples(), scene.read("same.png").samples());
+}
