@@ -2,6 +2,7 @@
 
 mod bench;
 mod damage;
+mod evaluate;
 mod generate;
 mod help;
 mod hostile;
