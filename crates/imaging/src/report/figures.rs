@@ -15,8 +15,8 @@ pub(super) fn all(evaluation: &Evaluation) -> Vec<Figure> {
     let figure = |name, svg| Figure { name, svg };
     vec![
         figure("psnr_improvement", improvement(evaluation)),
-        figure("psnr_bars", bar_chart(evaluation, Metric::Psnr, "PSNR Bar Chart")),
         figure("psnr_distribution", distribution(evaluation)),
+        figure("psnr_bars", bar_chart(evaluation, Metric::Psnr, "PSNR Bar Chart")),
         figure("ssim_bars", bar_chart(evaluation, Metric::Ssim, "SSIM Bar Chart")),
     ]
 }

@@ -226,7 +226,12 @@ fn means(html: &mut String, evaluation: &Evaluation) {
     if several {
         for summary in &evaluation.summaries {
             let name = escape(&summary.name);
-            push(html, format_args!("<th class=\"n\">{name} → Clean<small>gain</small></th>"));
+            push(
+                html,
+                format_args!(
+                    "<th class=\"n\">{name} → Clean<small>gain and its interval</small></th>"
+                ),
+            );
         }
     } else {
         html.push_str("<th class=\"n\">Restored → Clean</th><th class=\"n\">Gain</th>");
@@ -305,7 +310,7 @@ fn means(html: &mut String, evaluation: &Evaluation) {
     push(
         html,
         format_args!(
-            "<p class=\"note\">{}. A gain is positive where the restoration is better, for ΔE too.{}</p>\n</section>\n",
+            "<p class=\"note\">{}. Small: 95 % confidence interval of the mean. A gain is positive where the restoration is better, for ΔE too.{}</p>\n</section>\n",
             escape(&scope(evaluation)),
             escape(&times),
         ),

@@ -22,11 +22,14 @@ pub fn markdown(evaluation: &Evaluation) -> String {
         text.push_str(&aligned(&detection_rows(detection)));
         text.push('\n');
     }
-    text.push_str(&format!("{}.\n", scope(evaluation)));
+    text.push_str(&format!(
+        "{}. Brackets: 95 % confidence interval of the mean.\n",
+        scope(evaluation)
+    ));
     text
 }
 
-/// How many pictures the figures stand on, and what the brackets mean; without a full stop.
+/// How many pictures the figures stand on; without a full stop.
 pub(super) fn scope(evaluation: &Evaluation) -> String {
     let count = evaluation.images.len();
     let images = if count == 1 { "1 image".to_owned() } else { format!("{count} images") };
@@ -44,7 +47,7 @@ pub(super) fn scope(evaluation: &Evaluation) -> String {
         .map_or_else(String::new, |count| {
             format!("; up to {count} with an infinite score are left out of a mean")
         });
-    format!("{images}{failed}{infinite}; brackets: 95 % confidence interval of the mean")
+    format!("{images}{failed}{infinite}")
 }
 
 fn metric_row(line: &MetricSummary) -> [String; 4] {
