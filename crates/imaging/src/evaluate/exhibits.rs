@@ -24,6 +24,7 @@ pub struct Exhibit {
 }
 
 /// The pictures of one triplet at full size.
+#[derive(Clone, Copy)]
 pub(super) struct Shown<'a> {
     pub(super) clean: &'a Image,
     pub(super) damaged: &'a Image,

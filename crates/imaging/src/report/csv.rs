@@ -15,7 +15,7 @@ pub(super) fn short(evaluation: &Evaluation, metric: Metric) -> Result<Vec<u8>> 
         header.push("method".to_owned());
     }
     header.extend(score_columns(metric));
-    table(evaluation, header, |image, run, row| {
+    table(evaluation, &header, |image, run, row| {
         row.push(image.name.clone());
         if several {
             row.push(evaluation.runs[run].name.clone());
@@ -34,7 +34,7 @@ pub(super) fn wide(evaluation: &Evaluation) -> Result<Vec<u8>> {
     header.extend(
         ["detection_precision", "detection_recall", "detection_f1", "fill_s"].map(str::to_owned),
     );
-    table(evaluation, header, |image, run, row| {
+    table(evaluation, &header, |image, run, row| {
         row.push(image.name.clone());
         row.push(evaluation.runs[run].name.clone());
         row.extend([image.width, image.height].map(|side| side.to_string()));
@@ -70,7 +70,7 @@ fn cell(value: Option<f64>) -> String {
 
 fn table(
     evaluation: &Evaluation,
-    header: Vec<String>,
+    header: &[String],
     fill: impl Fn(&ImageScores, usize, &mut Vec<String>),
 ) -> Result<Vec<u8>> {
     let failed = |error: &dyn std::fmt::Display| ImagingError::Numeric {
@@ -78,7 +78,7 @@ fn table(
         reason: error.to_string(),
     };
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(&header).map_err(|error| failed(&error))?;
+    writer.write_record(header).map_err(|error| failed(&error))?;
     for image in &evaluation.images {
         for run in 0..evaluation.runs.len() {
             let mut row = Vec::with_capacity(header.len());
