@@ -83,7 +83,7 @@ impl Dataset {
                 ),
             });
         }
-        for folder in restored.iter().filter(|folder| !folder.is_dir()) {
+        if let Some(folder) = restored.iter().find(|folder| !folder.is_dir()) {
             return Err(missing_folder(folder, "a folder of restored pictures"));
         }
         let has_masks = mask.is_dir();

@@ -238,7 +238,7 @@ pub fn evaluate_dataset(
         match result {
             Ok(scores) => images.push(scores),
             Err(error) => {
-                failures.push(Failure { filename: triplet.name.clone(), error: error.to_string() })
+                failures.push(Failure { filename: triplet.name.clone(), error: error.to_string() });
             }
         }
     }
