@@ -17,7 +17,8 @@ fn clean(index: usize) -> Image {
         let (x, y, channel) = (i / 3 % SIZE, i / 3 / SIZE, i % 3);
         (60 + (x * x / (7 + index) + y * y / 11 + channel * 9) % 160) as u8
     });
-    Image::new(SIZE, SIZE, ColorType::Rgb, Samples::U8(samples.collect())).unwrap()
+    Image::new(SIZE, SIZE, ColorType::Rgb, Samples::U8(samples.collect()))
+        .expect("the sandbox can be written")
 }
 
 /// A crack that is the wider the larger `index` is.
@@ -42,9 +43,10 @@ struct Sandbox(TempDir);
 impl Sandbox {
     /// A data set of `count` pictures.
     fn new(count: usize) -> Self {
-        let sandbox = Self(tempfile::tempdir().unwrap());
+        let sandbox = Self(tempfile::tempdir().expect("the sandbox can be written"));
         for folder in ["clean", "damaged", "mask"] {
-            std::fs::create_dir_all(sandbox.dataset().join(folder)).unwrap();
+            std::fs::create_dir_all(sandbox.dataset().join(folder))
+                .expect("the sandbox can be written");
         }
         for index in 0..count {
             let (clean, mask) = (clean(index), crack(index));
@@ -53,7 +55,7 @@ impl Sandbox {
             // Extensions may differ between the folders.
             sandbox.put(&format!("damaged/photo {index:02}.tif"), &damaged(&clean, &mask));
             let path = sandbox.dataset().join("mask").join(name);
-            write_mask(&path, &mask, &WriteOptions::default()).unwrap();
+            write_mask(&path, &mask, &WriteOptions::default()).expect("the sandbox can be written");
         }
         sandbox
     }
@@ -68,7 +70,7 @@ impl Sandbox {
 
     fn put(&self, name: &str, image: &Image) {
         let write = WriteOptions { force: true, ..WriteOptions::default() };
-        write_image(&self.dataset().join(name), image, &write).unwrap();
+        write_image(&self.dataset().join(name), image, &write).expect("the sandbox can be written");
     }
 
     fn evaluate(&self, options: &EvaluateOptions) -> Result<Evaluation, ImagingError> {
