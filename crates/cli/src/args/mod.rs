@@ -6,6 +6,7 @@ mod completions;
 mod damage;
 mod evaluate;
 mod man;
+mod mask;
 mod restore;
 
 use clap::{Args, Parser, Subcommand};
@@ -16,6 +17,7 @@ pub(crate) use completions::CompletionsArgs;
 pub(crate) use damage::DamageArgs;
 pub(crate) use evaluate::EvaluateArgs;
 pub(crate) use man::ManArgs;
+pub(crate) use mask::MaskArgs;
 pub(crate) use restore::RestoreArgs;
 
 /// Finds and repairs the damage in old photographs and artworks.
@@ -53,6 +55,7 @@ pub(crate) struct GlobalArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Restore(Box<RestoreArgs>),
+    Mask(Box<MaskArgs>),
     Damage(Box<DamageArgs>),
     Evaluate(Box<EvaluateArgs>),
     Bench(BenchArgs),

@@ -5,6 +5,7 @@ mod completions;
 mod damage;
 mod evaluate;
 mod man;
+mod mask;
 mod restore;
 
 use crate::args::Command;
@@ -18,6 +19,7 @@ use crate::exit::Outcome;
 pub(crate) fn run(command: Command, context: &Context) -> anyhow::Result<Outcome> {
     match command {
         Command::Restore(args) => restore::run(&args, context),
+        Command::Mask(args) => mask::run(&args, context),
         Command::Damage(args) => damage::run(&args, context),
         Command::Evaluate(args) => evaluate::run(&args, context),
         Command::Bench(args) => bench::run(&args, context),
