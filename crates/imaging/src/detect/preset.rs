@@ -101,7 +101,7 @@ impl DetectParams {
             // threshold much, and brush strokes, which are ridges in light and shade, must.
             Preset::Painting => Self {
                 lines: LineParams {
-                    length: 11,
+                    length: 9,
                     far: 3,
                     low: 8.0,
                     high: 22.0,
@@ -155,7 +155,7 @@ impl Default for DetectParams {
 impl Default for LineParams {
     fn default() -> Self {
         Self {
-            length: 15,
+            length: 11,
             directions: 12,
             near: 2,
             far: 4,
@@ -175,7 +175,7 @@ impl Default for LineParams {
 
 impl Default for LossParams {
     fn default() -> Self {
-        Self { max_side: 640, min_area: 0.0006, max_area: 0.25, score: 0.0 }
+        Self { max_side: 640, min_area: 0.0006, max_area: 0.25, score: 0.5 }
     }
 }
 
