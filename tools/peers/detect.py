@@ -49,7 +49,7 @@ def line_response(plane, bright):
 
 
 def activity(response):
-    return cv2.blur(cv2.min(response, CAP), (WINDOW, WINDOW))
+    return cv2.blur(np.minimum(response, np.float32(CAP)), (WINDOW, WINDOW))
 
 
 def noise_sigma(grey):

@@ -11,7 +11,7 @@ use imaging::{ColorType, Image, Plane, Samples, Silent};
 
 /// The pictures by name.
 fn pictures() -> Vec<(PathBuf, Image)> {
-    let folder = common::fixtures().join("detect");
+    let folder = common::fixtures("detect");
     let mut found: Vec<_> = std::fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.expect("a folder entry").path())

@@ -7,5 +7,6 @@ mod generate;
 mod help;
 mod hostile;
 mod interrupt;
+mod mask;
 mod restore;
 mod scene;
