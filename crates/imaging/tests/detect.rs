@@ -55,7 +55,8 @@ fn a_clean_picture_stays_clean() {
 fn lines_and_losses_are_found() {
     let line = |value: f64| move |x: usize, y: usize| (from_line(x, y) < 1.6).then_some(value);
     let on_line = |x: usize, y: usize| from_line(x, y) < 1.6;
-    let cases: [(&str, Image, fn(usize, usize) -> bool); 3] = [
+    type Truth = fn(usize, usize) -> bool;
+    let cases: [(&str, Image, Truth); 3] = [
         ("dark", picture(line(20.0)), on_line),
         ("bright", picture(line(240.0)), on_line),
         ("wide", picture(|x, y| is_loss(x, y).then(|| 235.0 + 2.0 * noise(x, y))), is_loss),

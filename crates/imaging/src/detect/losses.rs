@@ -122,7 +122,7 @@ fn find_at_this_size(
                     right: window.right() == width,
                     bottom: window.bottom() == height,
                 };
-                let (region, measured) = measure(&crops, region, *is_flat, at_edge, &elements)?;
+                let (region, measured) = measure(&crops, &region, *is_flat, at_edge, &elements)?;
                 (measured.score() > f64::from(params.score)).then_some((window, region))
             })
             .collect();
@@ -201,13 +201,13 @@ impl Measured {
 /// Grows a candidate to its true outline and measures it; `None` if it is too thin.
 fn measure(
     channels: &[Plane<u8>],
-    seed: Plane<u8>,
+    seed: &Plane<u8>,
     is_flat: bool,
     edges: Edges,
     elements: &Elements,
 ) -> Option<(Plane<u8>, Measured)> {
     let (width, height) = seed.size();
-    let core = erode(&seed, &elements.cross);
+    let core = erode(seed, &elements.cross);
     let inside: Vec<usize> = (0..width * height).filter(|&i| core.data()[i] > 0).collect();
     if inside.len() < 10 {
         return None;
@@ -235,7 +235,7 @@ fn measure(
 
     // 2. grow to the true outline
     let reach = if is_flat { &elements.square7 } else { &elements.square5 };
-    let mut region = dilate(&seed, reach);
+    let mut region = dilate(seed, reach);
     let tolerance = (3.0 * deviation).max(12.0);
     for ((region, &seed), &distance) in
         region.data_mut().iter_mut().zip(seed.data()).zip(distances.data())
