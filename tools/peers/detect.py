@@ -13,9 +13,9 @@ import time
 import cv2
 import numpy as np
 
-LENGTH, DIRECTIONS, NEAR, FAR = 11, 12, 2, 4
-LOW, HIGH, NOISE, MIN_LENGTH = 10.0, 28.0, 1.5, 35.0
-WINDOW, CAP, OTHER, SAME, OWN = 61, 25.0, 3.5, 1.0, 0.4
+LENGTH, DIRECTIONS, NEAR, FAR = 11, 12, 2, 3
+LOW, HIGH, NOISE, MIN_LENGTH = 2.0, 12.0, 1.5, 0.08
+WINDOW, CAP, OTHER, SAME, OWN = 61, 25.0, 5.0, 1.0, 0.4
 
 
 def halfway_up(value):
@@ -71,6 +71,7 @@ def thin_mask(image):
     dark, bright = line_response(brightest, False), line_response(darkest, True)
     active = {"dark": activity(dark), "bright": activity(bright)}
     element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * FAR + 3,) * 2)
+    length = min(max(MIN_LENGTH * math.sqrt(grey.size), 12.0), 80.0)
     out = np.zeros(grey.shape, np.uint8)
     for response, hat, other, same in (
         (dark, cv2.morphologyEx(brightest, cv2.MORPH_BLACKHAT, element), "bright", "dark"),
@@ -83,7 +84,7 @@ def thin_mask(image):
             possible.astype(np.uint8), connectivity=8)
         keep = np.zeros(count, bool)
         keep[labels[possible & (excess > HIGH)]] = True
-        keep &= np.hypot(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT]) >= MIN_LENGTH
+        keep &= np.hypot(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT]) >= length
         keep[0] = False
         out[keep[labels]] = 255
     return out

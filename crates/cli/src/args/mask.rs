@@ -93,8 +93,8 @@ pub(crate) struct DetectionArgs {
     #[arg(long, value_name = "FACTOR")]
     noise: Option<f32>,
 
-    /// Least extent of a line, 0 to 10000
-    #[arg(long, value_name = "PX")]
+    /// Least extent of a line as a share of the mean of the sides, 0 to 1; at least 12, at most 80 pixels
+    #[arg(long, value_name = "SHARE")]
     min_length: Option<f32>,
 
     /// Length of the stretch that brightness is averaged along, odd, 3 to 31

@@ -52,7 +52,8 @@ pub struct LineParams {
     pub high: f32,
     /// The least contrast as a multiple of the picture's own noise, `0 ..= 20`.
     pub noise: f32,
-    /// The least extent of a line: the diagonal of its bounding box, `0 ..= 10000`.
+    /// The least extent of a line (the diagonal of its bounding box) as a share of the geometric mean of the
+    /// picture's sides, `0 ..= 1`; never below 12 or above 80 pixels.
     pub min_length: f32,
     /// Side of the window in which local activity is measured, odd, `3 ..= 501`.
     pub window: usize,
@@ -102,11 +103,8 @@ impl DetectParams {
             Preset::Painting => Self {
                 lines: LineParams {
                     length: 9,
-                    far: 3,
-                    low: 8.0,
-                    high: 22.0,
-                    min_length: 24.0,
-                    other_activity: 3.5,
+                    min_length: 0.05,
+                    other_activity: 5.0,
                     same_activity: 0.5,
                     ..photo.lines
                 },
@@ -132,7 +130,7 @@ impl DetectParams {
         within("low", lines.low, 0.0, 255.0)?;
         within("high", lines.high, lines.low, 255.0)?;
         within("noise", lines.noise, 0.0, 20.0)?;
-        within("min-length", lines.min_length, 0.0, 10_000.0)?;
+        within("min-length", lines.min_length, 0.0, 1.0)?;
         odd("window", lines.window, 3, 501)?;
         within("activity-cap", lines.activity_cap, 1.0, 25.0)?;
         within("other-activity", lines.other_activity, 0.0, 20.0)?;
@@ -158,14 +156,14 @@ impl Default for LineParams {
             length: 11,
             directions: 12,
             near: 2,
-            far: 4,
-            low: 10.0,
-            high: 28.0,
+            far: 3,
+            low: 2.0,
+            high: 12.0,
             noise: 1.5,
-            min_length: 35.0,
+            min_length: 0.08,
             window: 61,
             activity_cap: 25.0,
-            other_activity: 3.5,
+            other_activity: 5.0,
             same_activity: 1.0,
             own_contrast: 0.4,
             octave_side: 1500,
@@ -175,7 +173,7 @@ impl Default for LineParams {
 
 impl Default for LossParams {
     fn default() -> Self {
-        Self { max_side: 640, min_area: 0.0006, max_area: 0.25, score: 0.5 }
+        Self { max_side: 640, min_area: 0.0006, max_area: 0.25, score: 1.0 }
     }
 }
 

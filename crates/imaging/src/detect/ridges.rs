@@ -78,18 +78,24 @@ fn find_at_one_size(
     observer.check()?;
 
     // 2. thresholds, hysteresis, extent
+    let (width, height) = dark.size();
+    let side = ((width * height) as f32).sqrt();
+    let min_length = (params.min_length * side).clamp(MIN_LENGTH.0, MIN_LENGTH.1);
     let element = StructuringElement::disc(2 * params.far + 3)?;
     let soften = |hat: Plane<u8>| gaussian_blur(&hat, Gaussian::sigma(0.7));
     let own = soften(black_hat(&extremes.brightest, &element))?;
     let seeds = candidates(&dark, &own, &bright_activity, &dark_activity, noise, params);
     drop(dark);
-    let dark = keep_lines(&seeds, params.min_length);
+    let dark = keep_lines(&seeds, min_length);
     observer.check()?;
     let own = soften(top_hat(&extremes.darkest, &element))?;
     let seeds = candidates(&bright, &own, &dark_activity, &bright_activity, noise, params);
-    let bright = keep_lines(&seeds, params.min_length);
+    let bright = keep_lines(&seeds, min_length);
     Ok(Ridges { dark, bright })
 }
+
+/// The least extent of a line is never below or above these, in pixels.
+const MIN_LENGTH: (f32, f32) = (12.0, 80.0);
 
 /// Activities are kept in tenths of a grey level: the cap is at most 25.
 const ACTIVITY_SCALE: f32 = 10.0;
