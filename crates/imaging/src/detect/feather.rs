@@ -81,8 +81,8 @@ mod tests {
             assert!(row[20..27].windows(2).all(|pair| pair[0] > pair[1]), "{:?}", &row[20..27]);
             assert!(row[26..].iter().chain(&row[..15]).all(|&weight| weight == 0));
         }
-        // d = 1, D = 6: (exp(-1/8) - exp(-36/8)) / (1 - exp(-36/8)) · 255 = 223.7
-        assert_eq!(soft.plane().get(21, 300), 224);
+        // d = 1, D = 6: (exp(-1/8) - exp(-36/8)) / (1 - exp(-36/8)) · 255 = 224.7
+        assert_eq!(soft.plane().get(21, 300), 225);
     }
 
     #[test]
