@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 LENGTH, DIRECTIONS, NEAR, FAR = 11, 12, 2, 3
-LOW, HIGH, NOISE, MIN_LENGTH = 2.0, 12.0, 1.5, 0.08
-WINDOW, CAP, OTHER, SAME, OWN = 61, 25.0, 5.0, 1.0, 0.4
+LOW, HIGH, NOISE, MIN_LENGTH = 6.0, 20.0, 1.5, 0.08
+WINDOW, CAP, OTHER, SAME, OWN = 61, 25.0, 4.2, 1.6, 0.4
 
 
 def halfway_up(value):
