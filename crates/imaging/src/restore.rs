@@ -15,10 +15,12 @@ use crate::observer::Observer;
 /// Where the mask of a restoration comes from.
 #[derive(Clone, Debug)]
 pub enum MaskSource {
-    /// Find the damage; feather the dilated mask with a Gaussian of this many pixels.
+    /// Find the damage, dilate and feather what was found.
     Detect {
         /// Parameters of the detection.
         params: DetectParams,
+        /// Pixels to grow the found mask by: the rim of a loss would tint what is painted over it.
+        dilate: usize,
         /// Standard deviation of the feather in pixels; 0 for none.
         feather: f32,
     },
@@ -81,11 +83,11 @@ pub fn restore(
     let (mask, detection) = match source {
         MaskSource::Given { mask, dilate, feather } => {
             ImagingError::check_size("mask", image.size(), mask.size())?;
-            (grown(mask, dilate, feather)?, None)
+            (blend_weights(mask, dilate, feather)?, None)
         }
-        MaskSource::Detect { params, feather: sigma } => {
+        MaskSource::Detect { params, dilate, feather } => {
             let found = detect(&image, &params, observer)?;
-            (feather(&found.core, &found.mask, sigma)?, Some(found.stats))
+            (blend_weights(found.mask, dilate, feather)?, Some(found.stats))
         }
     };
     let detect_time = started.elapsed();
@@ -101,9 +103,13 @@ pub fn restore(
     Ok(Restored { image, mask, report })
 }
 
-/// A given mask, dilated by a disc, and with an edge that falls off *outside* it: what the caller marked stays
-/// marked, at the weight that the caller gave.
-fn grown(mask: Mask, dilate: usize, sigma: f32) -> Result<Mask> {
+/// The blend weights of a restoration: `mask` dilated by a disc of radius `dilate` pixels, with an edge that
+/// falls off *outside* it, a Gaussian of `sigma` pixels (`0 ..= 50`, 0 for none). What is marked stays marked,
+/// at the weight that it has.
+///
+/// # Errors
+/// [`ImagingError::Argument`] if `dilate` or `sigma` is out of range.
+pub fn blend_weights(mask: Mask, dilate: usize, sigma: f32) -> Result<Mask> {
     let mask = dilated(mask, dilate)?;
     if sigma == 0.0 {
         return Ok(mask);
@@ -122,6 +128,12 @@ fn grown(mask: Mask, dilate: usize, sigma: f32) -> Result<Mask> {
     }
     Ok(weights)
 }
+
+/// What detected damage is grown by before it is filled, in pixels, unless the caller says otherwise.
+pub const DETECTED_DILATE: usize = 2;
+
+/// What the edge of detected damage is softened by: the standard deviation in pixels.
+pub const DETECTED_FEATHER: f32 = 1.0;
 
 /// The widest soft edge of a given mask, in pixels.
 const MAX_FEATHER: f32 = 50.0;
@@ -150,12 +162,12 @@ mod tests {
 
     #[test]
     fn a_given_mask_stays_as_it_is_without_options() {
-        assert_eq!(grown(two_dots(), 0, 0.0).expect("in range"), two_dots());
+        assert_eq!(blend_weights(two_dots(), 0, 0.0).expect("in range"), two_dots());
     }
 
     #[test]
     fn growing_keeps_each_weight() {
-        let weights = grown(two_dots(), 1, 0.0).expect("in range");
+        let weights = blend_weights(two_dots(), 1, 0.0).expect("in range");
         let row = weights.plane().row(4);
         assert_eq!(&row[3..8], [0, 255, 255, 255, 0]);
         assert_eq!(&row[13..18], [0, 100, 100, 100, 0]);
@@ -164,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_soft_edge_lies_outside_what_was_marked() {
-        let weights = grown(two_dots(), 0, 1.0).expect("in range");
+        let weights = blend_weights(two_dots(), 0, 1.0).expect("in range");
         let row = weights.plane().row(4);
         assert_eq!((row[5], row[15]), (255, 100));
         for dot in [5, 15] {
@@ -172,7 +184,7 @@ mod tests {
             assert!(falling && row[dot + 3] == 0, "{row:?}");
         }
         for sigma in [-1.0, f32::NAN, f32::INFINITY, 51.0] {
-            assert!(grown(two_dots(), 0, sigma).is_err(), "{sigma}");
+            assert!(blend_weights(two_dots(), 0, sigma).is_err(), "{sigma}");
         }
     }
 

@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use imaging::detect::DetectParams;
 use imaging::evaluate::{EvaluateOptions, MaskKind};
 use imaging::fill::FillOptions;
 use imaging::metrics::SsimWindow;
 
 use super::restore::MethodArg;
-use super::{JsonArgs, PresetArg, ReadArgs, number_in};
+use super::{DetectionArgs, JsonArgs, PresetArg, ReadArgs, number_in};
 
 /// Measures restorations: PSNR, SSIM, ΔE2000 and SSIMULACRA 2 over a data set, with plots, sheets and a report.
 ///
@@ -66,6 +65,13 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_enum, value_name = "KIND", default_value_t, help_heading = "Masks")]
     pub(crate) preset: PresetArg,
 
+    /// Grow detected masks by this many pixels before filling, 0 to 100
+    #[arg(
+        long, value_name = "PX", default_value = "2", help_heading = "Masks",
+        value_parser = clap::value_parser!(u16).range(0..=100)
+    )]
+    pub(crate) dilate: u16,
+
     /// Soften the edge of detected masks with a Gaussian of this many pixels, 0 to 50
     #[arg(
         long, value_name = "SIGMA", default_value = "1", help_heading = "Masks",
@@ -102,6 +108,9 @@ pub(crate) struct EvaluateArgs {
     /// Write into a folder that is not empty, replacing files
     #[arg(short, long, help_heading = "Files")]
     pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) detection: DetectionArgs,
 
     #[command(flatten)]
     pub(crate) read: ReadArgs,
@@ -142,7 +151,8 @@ impl EvaluateArgs {
                 self.masks.iter().map(|&masks| masks.into()).collect()
             },
             restored: self.restored.clone(),
-            detect: DetectParams::preset(self.preset.into()),
+            detect: self.detection.params(self.preset),
+            dilate: usize::from(self.dilate),
             feather: self.feather,
             score_detection: !self.no_detection,
             tolerance: self.tolerance,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use imaging::fill::{FillMethod, FillOptions};
 
-use super::{InputArgs, JsonArgs, PresetArg, ReadArgs, WriteArgs, number_in};
+use super::{DetectionArgs, InputArgs, JsonArgs, PresetArg, ReadArgs, WriteArgs, number_in};
 
 /// Repairs photographs: finds the damage (or takes a mask) and repaints only that.
 ///
@@ -33,7 +33,13 @@ pub(crate) struct RestoreArgs {
 
     /// Repair where this mask says, instead of finding the damage: a file for a single input, or a folder of
     /// masks with the images' names (any extension); white is repaired, black kept, grey blends
-    #[arg(short, long, value_name = "FILE|DIR", help_heading = "Mask")]
+    #[arg(
+        short,
+        long,
+        value_name = "FILE|DIR",
+        help_heading = "Mask",
+        conflicts_with = "DetectionArgs"
+    )]
     pub(crate) mask: Option<PathBuf>,
 
     /// What the detection is tuned for
@@ -47,9 +53,9 @@ pub(crate) struct RestoreArgs {
     )]
     pub(crate) preset: PresetArg,
 
-    /// Grow a given mask by this many pixels, 0 to 100 [default: 0]
+    /// Grow the mask by this many pixels, 0 to 100 [default: 2 for detected damage, 0 for a given mask]
     #[arg(
-        long, value_name = "PX", help_heading = "Mask", requires = "mask",
+        long, value_name = "PX", help_heading = "Mask",
         value_parser = clap::value_parser!(u16).range(0..=100)
     )]
     pub(crate) dilate: Option<u16>,
@@ -72,6 +78,9 @@ pub(crate) struct RestoreArgs {
         value_parser = clap::value_parser!(u8).range(1..=100)
     )]
     pub(crate) radius: u8,
+
+    #[command(flatten)]
+    pub(crate) detection: DetectionArgs,
 
     #[command(flatten)]
     pub(crate) read: ReadArgs,

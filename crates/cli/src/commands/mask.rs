@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use imaging::Observer;
-use imaging::detect::{DetectParams, DetectionStats, detect, feather, overlay};
+use imaging::detect::{DetectParams, DetectionStats, detect, overlay};
 use imaging::io::{self, ReadOptions, WriteOptions};
+use imaging::restore::{DETECTED_DILATE, blend_weights};
 use serde::Serialize;
 
 use crate::args::MaskArgs;
@@ -136,7 +137,7 @@ impl Job for MaskJob<'_> {
         let started = Instant::now();
         let found = detect(&image, &settings.params, observer)?;
         let mask = match settings.feather {
-            Some(sigma) => feather(&found.core, &found.mask, sigma)?,
+            Some(sigma) => blend_weights(found.mask, DETECTED_DILATE, sigma)?,
             None => found.mask,
         };
         let detect_s = started.elapsed().as_secs_f64();

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use imaging::detect::{DetectParams, Preset};
+use imaging::detect::DetectParams;
 use imaging::fill::{FillMethod, FillOptions};
 use imaging::io::{self, ReadOptions, WriteOptions};
 use imaging::report::sheet::{SheetOptions, comparison, worst_damage};
-use imaging::restore::{MaskSource, RestoreReport, Restored, restore};
+use imaging::restore::{
+    DETECTED_DILATE, DETECTED_FEATHER, MaskSource, RestoreReport, Restored, restore,
+};
 use imaging::{ColorType, Image, ImagingError, Mask, Observer, Samples};
 use serde::Serialize;
 
@@ -45,8 +47,8 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<Outco
 /// What is the same for all pictures of a run.
 struct Settings {
     fill: FillOptions,
-    preset: Preset,
-    dilate: u16,
+    detect: DetectParams,
+    dilate: Option<u16>,
     feather: Option<f32>,
     read: ReadOptions,
     write: WriteOptions,
@@ -56,8 +58,8 @@ impl Settings {
     fn new(args: &RestoreArgs) -> Self {
         Self {
             fill: args.fill_options(),
-            preset: args.preset.into(),
-            dilate: args.dilate.unwrap_or(0),
+            detect: args.detection.params(args.preset),
+            dilate: args.dilate,
             feather: args.feather,
             read: args.read.options(),
             write: args.write.options(),
@@ -68,7 +70,8 @@ impl Settings {
     fn mask_source(&self, mask: Option<&Path>, image: &Image) -> imaging::Result<MaskSource> {
         let Some(path) = mask else {
             return Ok(MaskSource::Detect {
-                params: DetectParams::preset(self.preset),
+                params: self.detect,
+                dilate: self.dilate.map_or(DETECTED_DILATE, usize::from),
                 feather: self.feather.unwrap_or(DETECTED_FEATHER),
             });
         };
@@ -76,7 +79,7 @@ impl Settings {
         ImagingError::check_size(&format!("mask {}", path.display()), image.size(), mask.size())?;
         Ok(MaskSource::Given {
             mask,
-            dilate: usize::from(self.dilate),
+            dilate: self.dilate.map_or(0, usize::from),
             feather: self.feather.unwrap_or(0.0),
         })
     }
@@ -269,9 +272,6 @@ fn comparison_sheet(
     };
     comparison(&[("Damaged", before), ("Mask", &mask_image), ("Restored", after)], &options)
 }
-
-/// Pixels that the edge of detected damage is softened by.
-const DETECTED_FEATHER: f32 = 1.0;
 
 fn color_name(image: &Image) -> &'static str {
     match image.color() {

@@ -123,7 +123,8 @@ fn find_at_this_size(
                     bottom: window.bottom() == height,
                 };
                 let (region, measured) = measure(&crops, &region, *is_flat, at_edge, &elements)?;
-                (measured.score() > f64::from(params.score)).then_some((window, region))
+                let needed = if measured.dark { params.dark_score } else { params.score };
+                (measured.score() > f64::from(needed)).then_some((window, region))
             })
             .collect();
         for (window, region) in losses.into_iter().flatten() {
@@ -184,6 +185,8 @@ struct Measured {
     closed: f64,
     /// `4π · area / perimeter²`.
     compactness: f64,
+    /// The region is as dark as a shadow.
+    dark: bool,
 }
 
 impl Measured {
@@ -304,6 +307,7 @@ fn measure(
         drift: drift[0].max(drift[1]),
         closed: clear as f64 / ring as f64,
         compactness: 4.0 * std::f64::consts::PI * area as f64 / (perimeter.max(1) as f64).powi(2),
+        dark: colour.iter().all(|&value| value <= i32::from(DARK[DARK.len() - 1])),
     };
     Some((region, measured))
 }

@@ -82,6 +82,8 @@ pub struct LossParams {
     pub max_area: f32,
     /// The log-odds that a region needs to count as a loss, `-20 ..= 20`.
     pub score: f32,
+    /// The same for a dark region, which is more often a shadow than a hole, `-20 ..= 20`.
+    pub dark_score: f32,
 }
 
 impl DetectParams {
@@ -140,7 +142,8 @@ impl DetectParams {
         within("loss-max-side", losses.max_side, 64, 4096)?;
         within("loss-min-area", losses.min_area, 0.0, 1.0)?;
         within("loss-max-area", losses.max_area, losses.min_area, 1.0)?;
-        within("loss-score", losses.score, -20.0, 20.0)
+        within("loss-score", losses.score, -20.0, 20.0)?;
+        within("loss-dark-score", losses.dark_score, -20.0, 20.0)
     }
 }
 
@@ -173,7 +176,7 @@ impl Default for LineParams {
 
 impl Default for LossParams {
     fn default() -> Self {
-        Self { max_side: 640, min_area: 0.0006, max_area: 0.25, score: 1.0 }
+        Self { max_side: 640, min_area: 0.0006, max_area: 0.25, score: 1.0, dark_score: 3.5 }
     }
 }
 

@@ -22,14 +22,16 @@ use self::exhibits::{Exhibits, Shown};
 pub use self::score::{Metric, Scores};
 pub use self::summary::{DetectionSummary, Mean, MetricSummary, RunSummary};
 
-use crate::detect::{DetectParams, Detection, detect, feather};
+use crate::detect::{DetectParams, Detection, detect};
 use crate::error::{ImagingError, Result};
 use crate::fill::{FillMethod, FillOptions};
 use crate::io::{ReadOptions, WriteOptions, read_image, read_mask, write_image};
 use crate::mask::Mask;
 use crate::metrics::{DetectionScore, SsimWindow, check_comparable, detection_score};
 use crate::observer::Observer;
-use crate::restore::{MaskSource, RestoreReport, restore};
+use crate::restore::{
+    DETECTED_DILATE, DETECTED_FEATHER, MaskSource, RestoreReport, blend_weights, restore,
+};
 
 /// Pixels in the hands of all workers together. The scores of a picture take some 150 bytes a pixel.
 const PIXELS_AT_ONCE: u64 = 24_000_000;
@@ -64,6 +66,8 @@ pub struct EvaluateOptions {
     pub restored: Vec<PathBuf>,
     /// Parameters of the detector.
     pub detect: DetectParams,
+    /// Pixels to grow detected masks by before filling.
+    pub dilate: usize,
     /// Feather of detected masks in pixels. Default: 1.
     pub feather: f32,
     /// Score the detector against the data set's masks. Default: true.
@@ -94,7 +98,8 @@ impl Default for EvaluateOptions {
             masks: Vec::new(),
             restored: Vec::new(),
             detect: DetectParams::default(),
-            feather: 1.0,
+            dilate: DETECTED_DILATE,
+            feather: DETECTED_FEATHER,
             score_detection: true,
             tolerance: 2.0,
             ssim_window: SsimWindow::Uniform,
@@ -412,7 +417,10 @@ impl Work<'_> {
             _ => None,
         };
         let soft = match &found {
-            Some(found) if wanted => Some(feather(&found.core, &found.mask, options.feather)?),
+            Some(found) if wanted => {
+                let found = found.mask.clone();
+                Some(blend_weights(found, options.dilate, options.feather)?)
+            }
             _ => None,
         };
         drop(found);
