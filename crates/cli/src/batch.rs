@@ -29,7 +29,10 @@ pub(crate) trait Job: Sync {
     fn input(&self) -> &Path;
 
     /// Its size in pixels, from the file's header; 0 if that cannot be read.
-    fn pixels(&self) -> u64;
+    fn pixels(&self) -> u64 {
+        imaging::io::read_size(self.input())
+            .map_or(0, |(width, height)| width.saturating_mul(height))
+    }
 
     /// Does the work.
     fn run(&self, context: &Context, observer: &dyn Observer) -> anyhow::Result<Self::Report>;

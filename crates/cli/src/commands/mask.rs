@@ -127,10 +127,6 @@ impl Job for MaskJob<'_> {
         &self.files.input
     }
 
-    fn pixels(&self) -> u64 {
-        io::read_size(self.input()).map_or(0, |(width, height)| width.saturating_mul(height))
-    }
-
     fn run(&self, context: &Context, observer: &dyn Observer) -> anyhow::Result<ImageReport> {
         let Self { files, settings } = self;
         let image = io::read_image(&files.input, &settings.read)?;

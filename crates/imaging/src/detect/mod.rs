@@ -1,4 +1,4 @@
-//! Finds damage: cracks, scratches, creases, tears and missing paint.
+//! Finds damage: cracks, scratches, tears and missing paint. Creases are found where they are thin lines.
 //!
 //! Thin damage is found as lines that stand out from the activity around them ([`lines`] and the
 //! hysteresis on top), wide losses as even regions unlike their surroundings. One set of parameters
