@@ -1,0 +1,99 @@
+//! Checkpoints: files and folders with weights and configurations, whatever their layout.
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::error::{DiffusionError, Result};
+
+/// What a file says about a tensor before it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// The element type in the file.
+    pub dtype: DType,
+    /// The dimensions.
+    pub shape: Vec<usize>,
+}
+
+/// Named tensors, read on demand; the names are those of diffusers' layout for the component.
+///
+/// Sources translate from other layouts as they are asked, so that a model sees one set of names.
+pub trait TensorSource: Send + Sync {
+    /// The file or folder, for messages.
+    fn origin(&self) -> String;
+
+    /// Every name, sorted.
+    fn names(&self) -> Vec<String>;
+
+    /// The dtype and shape of a tensor; `None` if there is none of this name.
+    fn info(&self, name: &str) -> Option<TensorInfo>;
+
+    /// Reads one tensor, converted to `dtype`, onto `device`. Its shape is `shape`, which the caller knows.
+    ///
+    /// # Errors
+    /// [`DiffusionError::MissingTensor`], [`DiffusionError::TensorShape`], and those of reading the file.
+    fn read(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor>;
+}
+
+/// `Ok` if `info` exists and has `shape`: what every [`TensorSource::read`] checks first.
+///
+/// # Errors
+/// [`DiffusionError::MissingTensor`] or [`DiffusionError::TensorShape`].
+pub fn check_tensor(
+    origin: &str,
+    name: &str,
+    shape: &[usize],
+    info: Option<&TensorInfo>,
+) -> Result<()> {
+    match info {
+        None => Err(DiffusionError::MissingTensor {
+            origin: origin.to_owned(),
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+        }),
+        Some(info) if info.shape != shape => Err(DiffusionError::TensorShape {
+            origin: origin.to_owned(),
+            name: name.to_owned(),
+            expected: shape.to_vec(),
+            found: info.shape.clone(),
+        }),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Tensors in memory.
+#[derive(Clone, Debug, Default)]
+pub struct MemorySource {
+    origin: String,
+    tensors: HashMap<String, Tensor>,
+}
+
+impl MemorySource {
+    /// A source over `tensors`; `origin` names them in messages.
+    #[must_use]
+    pub fn new(origin: impl Into<String>, tensors: HashMap<String, Tensor>) -> Self {
+        Self { origin: origin.into(), tensors }
+    }
+}
+
+impl TensorSource for MemorySource {
+    fn origin(&self) -> String {
+        self.origin.clone()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.tensors.keys().cloned().collect();
+        names.sort();
+        names
+    }
+
+    fn info(&self, name: &str) -> Option<TensorInfo> {
+        let tensor = self.tensors.get(name)?;
+        Some(TensorInfo { dtype: tensor.dtype(), shape: tensor.dims().to_vec() })
+    }
+
+    fn read(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+        check_tensor(&self.origin, name, shape, self.info(name).as_ref())?;
+        Ok(self.tensors[name].to_device(device)?.to_dtype(dtype)?)
+    }
+}

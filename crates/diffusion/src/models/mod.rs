@@ -1,0 +1,1 @@
+//! The networks of Stable Diffusion, driven by the configurations of their checkpoints.
