@@ -19,6 +19,7 @@ pub mod io;
 pub mod metrics;
 pub mod report;
 pub mod restore;
+pub mod windows;
 
 mod error;
 mod geometry;

@@ -12,7 +12,7 @@ use imaging::imgproc::{
     MorphOp, StructuringElement, ThresholdKind, adaptive_threshold, box_filter, box_filter_f32,
     connected_components, distance_transform, gaussian_blur, gaussian_blur_f32,
     hysteresis_threshold, laplacian, morphology, otsu, reconstruct_by_dilation, resize, resize_f32,
-    sobel_x, sobel_y, sqr_box_filter, thin, threshold,
+    resize_lanczos, sobel_x, sobel_y, sqr_box_filter, thin, threshold,
 };
 use imaging::{Mask, Plane};
 use serde_json::Value;
@@ -273,6 +273,11 @@ fn resize_parity() {
     for_each("resize_f32", |case| {
         let (width, height) = plane::<f32>(&case.out).size();
         let found = resize_f32(&case.src(), width, height, interpolation(case)).unwrap();
+        case.assert_close(&found, 2e-5);
+    });
+    for_each("resize_lanczos", |case| {
+        let (width, height) = plane::<f32>(&case.out).size();
+        let found = resize_lanczos(&case.src(), width, height).unwrap();
         case.assert_close(&found, 2e-5);
     });
 }

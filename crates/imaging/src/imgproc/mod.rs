@@ -9,6 +9,7 @@ pub mod components;
 pub mod distance;
 pub mod gaussian;
 pub mod gradient;
+pub mod lanczos;
 pub mod morphology;
 pub mod reconstruct;
 pub mod resize;
@@ -28,6 +29,7 @@ pub use components::{
 pub use distance::distance_transform;
 pub use gaussian::{Gaussian, gaussian_blur, gaussian_blur_f32};
 pub use gradient::{laplacian, sobel_x, sobel_y};
+pub use lanczos::resize_lanczos;
 pub use morphology::{
     MorphOp, black_hat, close, dilate, erode, morphological_gradient, morphology, open, top_hat,
 };
