@@ -16,6 +16,7 @@ pub mod nn;
 pub mod noise;
 pub mod pipelines;
 pub mod schedulers;
+pub mod tokenizer;
 
 mod error;
 
