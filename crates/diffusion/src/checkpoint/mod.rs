@@ -1,10 +1,24 @@
 //! Checkpoints: files and folders with weights and configurations, whatever their layout.
 
+mod elements;
+mod folder;
+mod json;
+mod open;
+mod safetensors;
+mod weights;
+mod write;
+
 use std::collections::HashMap;
+use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{DiffusionError, Result};
+
+pub use self::open::{Checkpoint, Component, OpenOptions, TokenizerFiles};
+pub use self::safetensors::SafetensorsFile;
+pub use self::weights::open_weights;
+pub use self::write::{TensorSpec, save_tensors, write_safetensors};
 
 /// What a file says about a tensor before it is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +47,35 @@ pub trait TensorSource: Send + Sync {
     /// # Errors
     /// [`DiffusionError::MissingTensor`], [`DiffusionError::TensorShape`], and those of reading the file.
     fn read(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor>;
+}
+
+/// A file of tensors under its own names.
+pub trait TensorFile: TensorSource {
+    /// The element type in the file, where [`TensorInfo`] can only give the nearest one.
+    fn stored_dtype(&self, name: &str) -> Option<::safetensors::Dtype>;
+
+    /// A string that the file carries beside its tensors.
+    fn metadata_value(&self, key: &str) -> Option<String>;
+
+    /// Reads some of a tensor's first dimension.
+    ///
+    /// # Errors
+    /// Those of [`TensorSource::read`], and [`DiffusionError::Argument`] if there are fewer rows.
+    fn read_rows(
+        &self,
+        name: &str,
+        rows: Range<usize>,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor>;
+}
+
+/// A string of a file, short enough for a message.
+fn shorten(text: &str) -> String {
+    if text.chars().count() <= 80 {
+        return text.to_owned();
+    }
+    text.chars().take(80).chain("…".chars()).collect()
 }
 
 /// `Ok` if `info` exists and has `shape`: what every [`TensorSource::read`] checks first.

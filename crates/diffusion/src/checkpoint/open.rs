@@ -1,0 +1,215 @@
+//! A checkpoint of any layout behind one interface.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::TensorSource;
+use super::folder::Folder;
+use super::json::string;
+use crate::error::{DiffusionError, Result};
+
+/// A network of the pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Component {
+    /// CLIP's text encoder.
+    TextEncoder,
+    /// The denoising network.
+    Unet,
+    /// The autoencoder between images and latents.
+    Vae,
+}
+
+impl Component {
+    /// All of them, in the order in which a pipeline uses them.
+    pub const ALL: [Self; 3] = [Self::TextEncoder, Self::Unet, Self::Vae];
+
+    /// The name of its subfolder: `text_encoder`, `unet` or `vae`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TextEncoder => "text_encoder",
+            Self::Unet => "unet",
+            Self::Vae => "vae",
+        }
+    }
+}
+
+impl std::fmt::Display for Component {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How to open a checkpoint, where it leaves a choice.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// The variant of a folder's files to prefer, e.g. `fp16`. Components without it fall back to what they have.
+    pub variant: Option<String>,
+    /// What the UNet predicts (`epsilon` or `v_prediction`), against what the checkpoint says or is taken to say.
+    pub prediction_type: Option<String>,
+    /// A diffusers folder whose configurations replace those inferred from a single file's tensors.
+    pub config: Option<PathBuf>,
+}
+
+/// Where a checkpoint's tokenizer is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenizerFiles {
+    /// `vocab.json`.
+    pub vocab: Option<PathBuf>,
+    /// `merges.txt`.
+    pub merges: Option<PathBuf>,
+    /// `tokenizer.json`, which holds both.
+    pub tokenizer: Option<PathBuf>,
+    /// `tokenizer_config.json`, with the padding token.
+    pub tokenizer_config: Option<PathBuf>,
+    /// `special_tokens_map.json`, where older checkpoints name the padding token.
+    pub special_tokens_map: Option<PathBuf>,
+    /// True for single files with an OpenCLIP text encoder (SD 2): the vocabulary is CLIP's, padded with token 0.
+    pub open_clip: bool,
+}
+
+/// An opened checkpoint: a diffusers folder, one component's folder, or a single file.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    prediction_type: Option<String>,
+    layout: Layout,
+}
+
+#[derive(Clone, Debug)]
+enum Layout {
+    Folder(Folder),
+}
+
+impl Checkpoint {
+    /// Opens what is at `path`, decided by content. Weights are opened when they are asked for.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Io`] if there is nothing to read, [`DiffusionError::Checkpoint`] if it is no checkpoint,
+    /// [`DiffusionError::Argument`] for an unknown `prediction_type`.
+    pub fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
+        if let Some(given) = &options.prediction_type
+            && !["epsilon", "v_prediction"].contains(&given.as_str())
+        {
+            return Err(DiffusionError::argument(
+                "prediction_type",
+                "epsilon or v_prediction",
+                given,
+            ));
+        }
+        let metadata = path.metadata().map_err(|error| DiffusionError::io(path, "read", error))?;
+        let layout = if metadata.is_dir() {
+            Layout::Folder(Folder::open(path, options.variant.as_deref())?)
+        } else {
+            return Err(DiffusionError::checkpoint(path, "expected a folder, found a file"));
+        };
+        let prediction_type = options.prediction_type.clone();
+        Ok(Self { path: path.to_path_buf(), prediction_type, layout })
+    }
+
+    /// What was opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The components that are there.
+    #[must_use]
+    pub fn components(&self) -> Vec<Component> {
+        match &self.layout {
+            Layout::Folder(folder) => folder.components(),
+        }
+    }
+
+    /// The pipeline's class, where the checkpoint names one (`StableDiffusionInpaintPipeline`).
+    #[must_use]
+    pub fn pipeline_class(&self) -> Option<&str> {
+        match &self.layout {
+            Layout::Folder(folder) => folder.class(),
+        }
+    }
+
+    /// True if this is one component and no pipeline.
+    #[must_use]
+    pub fn is_component(&self) -> bool {
+        match &self.layout {
+            Layout::Folder(folder) => folder.is_component(),
+        }
+    }
+
+    /// The files that a component's weights are in: one, or all shards.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Checkpoint`] if there are none.
+    pub fn files(&self, component: Component) -> Result<Vec<PathBuf>> {
+        match &self.layout {
+            Layout::Folder(folder) => folder.files(component),
+        }
+    }
+
+    /// A component's configuration in the form of diffusers' (or, for the text encoder, transformers') `config.json`.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Checkpoint`] if the component or its configuration is missing or damaged.
+    pub fn config(&self, component: Component) -> Result<Value> {
+        match &self.layout {
+            Layout::Folder(folder) => folder.config(component),
+        }
+    }
+
+    /// A component's weights under diffusers' names.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Checkpoint`] if the component or its weights are missing or damaged.
+    pub fn weights(&self, component: Component) -> Result<Arc<dyn TensorSource>> {
+        match &self.layout {
+            Layout::Folder(folder) => folder.weights(component),
+        }
+    }
+
+    /// The scheduler's configuration in the form of `scheduler_config.json`.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Checkpoint`] if it is missing or damaged.
+    pub fn scheduler_config(&self) -> Result<Value> {
+        let mut config = match &self.layout {
+            Layout::Folder(folder) => folder.scheduler_config()?,
+        };
+        if let (Some(given), Some(config)) = (&self.prediction_type, config.as_object_mut()) {
+            config.insert("prediction_type".to_owned(), Value::from(given.clone()));
+        }
+        Ok(config)
+    }
+
+    /// The tokenizer's files, where there are any; single files have none.
+    #[must_use]
+    pub fn tokenizer_files(&self) -> TokenizerFiles {
+        let folder = match &self.layout {
+            Layout::Folder(folder) => folder.tokenizer(),
+        };
+        let file = |name: &str| {
+            folder.as_ref().map(|folder| folder.join(name)).filter(|path| path.is_file())
+        };
+        TokenizerFiles {
+            vocab: file("vocab.json"),
+            merges: file("merges.txt"),
+            tokenizer: file("tokenizer.json"),
+            tokenizer_config: file("tokenizer_config.json"),
+            special_tokens_map: file("special_tokens_map.json"),
+            open_clip: false,
+        }
+    }
+
+    /// True if the autoencoder's decoder is conditioned on the kept pixels (`AsymmetricAutoencoderKL`).
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::config`].
+    pub fn vae_is_asymmetric(&self) -> Result<bool> {
+        let config = self.config(Component::Vae)?;
+        Ok(string(&config, "_class_name") == Some("AsymmetricAutoencoderKL"))
+    }
+}
