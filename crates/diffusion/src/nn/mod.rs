@@ -1,9 +1,33 @@
 //! Layers, each with the parameter names of PyTorch and diffusers, all differentiable.
 
+mod activations;
+mod attention;
 mod conv2d;
+mod embedding;
+mod feed_forward;
+mod group_norm;
+mod layer_norm;
 mod linear;
 mod params;
+mod resize;
+mod resnet;
+mod timestep_embedding;
+mod transformer_2d;
 
+pub use activations::Activation;
+pub use attention::{Attention, AttentionConfig, AttentionOptions, attention};
 pub use conv2d::{Conv2d, Conv2dConfig};
+pub use embedding::Embedding;
+pub use feed_forward::FeedForward;
+pub use group_norm::GroupNorm;
+pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use params::Params;
+pub use resize::{Downsample2D, Upsample2D, resize_nearest};
+pub use resnet::{ResnetBlock2D, ResnetConfig, TimeScaleShift};
+pub use timestep_embedding::{
+    TimestepEmbedding, TimestepsConfig, guidance_scale_embedding, timestep_embedding,
+};
+pub use transformer_2d::{DualTransformer2D, Transformer2D, Transformer2DConfig};
+
+pub(crate) use timestep_embedding::timestep_values;

@@ -1,0 +1,242 @@
+//! The denoiser of Stable Diffusion (Rombach et al. 2022), as diffusers' `UNet2DConditionModel`.
+
+use candle_core::{Module, Tensor};
+
+use super::unet_2d_blocks::{BlockConfig, DownBlock, MidBlock, UpBlock, UpWidths};
+use super::unet_2d_condition_config::UNet2DConditionConfig;
+use crate::error::{DiffusionError, Result};
+use crate::nn::{
+    Activation, Conv2d, Conv2dConfig, GroupNorm, Params, TimestepEmbedding, TimestepsConfig,
+    timestep_embedding, timestep_values,
+};
+
+/// Predicts the noise (or velocity) in latents at a timestep, given a text.
+#[derive(Clone, Debug)]
+pub struct UNet2DConditionModel {
+    conv_in: Conv2d,
+    time_proj: TimestepsConfig,
+    time_embedding: TimestepEmbedding,
+    down_blocks: Vec<DownBlock>,
+    mid_block: Option<MidBlock>,
+    up_blocks: Vec<UpBlock>,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv2d,
+    activation: Activation,
+    config: UNet2DConditionConfig,
+}
+
+impl UNet2DConditionModel {
+    /// Loads the model.
+    ///
+    /// # Errors
+    /// Those of [`UNet2DConditionConfig::validate`] and [`Params::get`].
+    pub fn load(config: &UNet2DConditionConfig, params: &Params) -> Result<Self> {
+        config.validate()?;
+        let resolutions = config.resolutions()?;
+        let blocks = resolutions.len();
+        let (first, deepest) = (resolutions[0], resolutions[blocks - 1]);
+        let shared = BlockConfig::new(config)?;
+        let activation = config.activation()?;
+        let same_size =
+            |kernel_size| Conv2dConfig { kernel_size, stride: 1, padding: (kernel_size - 1) / 2 };
+
+        // 1. the time embedding and the first convolution
+        let time_proj = TimestepsConfig {
+            num_channels: first.width,
+            flip_sin_to_cos: config.flip_sin_to_cos,
+            downscale_freq_shift: config.freq_shift,
+        };
+        let time_embedding = TimestepEmbedding::load(
+            first.width,
+            config.time_embed_dim(),
+            config.time_cond_proj_dim,
+            activation,
+            &params.pp("time_embedding"),
+        )?;
+        let conv_in = Conv2d::load(
+            config.in_channels,
+            first.width,
+            same_size(config.conv_in_kernel),
+            &params.pp("conv_in"),
+        )?;
+
+        // 2. down
+        let mut down_blocks = Vec::with_capacity(blocks);
+        let mut in_channels = first.width;
+        for (i, resolution) in resolutions.iter().copied().enumerate() {
+            let params = params.pp("down_blocks").pp(i);
+            let block_type = &config.down_block_types[i];
+            let is_final = i + 1 == blocks;
+            down_blocks.push(DownBlock::load(
+                block_type,
+                &shared,
+                in_channels,
+                resolution,
+                is_final,
+                &params,
+            )?);
+            in_channels = resolution.width;
+        }
+
+        // 3. middle
+        let mid_block = config
+            .mid_block_type
+            .as_deref()
+            .map(|block_type| MidBlock::load(block_type, &shared, deepest, &params.pp("mid_block")))
+            .transpose()?;
+
+        // 4. up
+        let mut up_blocks = Vec::with_capacity(blocks);
+        let mut previous = deepest.width;
+        for (i, block_type) in config.up_block_types.iter().enumerate() {
+            let level = blocks - 1 - i;
+            let resolution = resolutions[level];
+            let next = resolutions[level.saturating_sub(1)].width;
+            let params = params.pp("up_blocks").pp(i);
+            let widths = UpWidths { previous, next };
+            let is_final = level == 0;
+            up_blocks
+                .push(UpBlock::load(block_type, &shared, widths, resolution, is_final, &params)?);
+            previous = resolution.width;
+        }
+
+        // 5. out
+        let (groups, eps) = (config.norm_num_groups, config.norm_eps);
+        let conv_norm_out = GroupNorm::load(groups, first.width, eps, &params.pp("conv_norm_out"))?;
+        let conv_out = Conv2d::load(
+            first.width,
+            config.out_channels,
+            same_size(config.conv_out_kernel),
+            &params.pp("conv_out"),
+        )?;
+        Ok(Self {
+            conv_in,
+            time_proj,
+            time_embedding,
+            down_blocks,
+            mid_block,
+            up_blocks,
+            conv_norm_out,
+            conv_out,
+            activation,
+            config: config.clone(),
+        })
+    }
+
+    /// What the model was built from.
+    #[must_use]
+    pub const fn config(&self) -> &UNet2DConditionConfig {
+        &self.config
+    }
+
+    /// The prediction for `sample`.
+    ///
+    /// # Shapes
+    /// - sample: `(b, in_channels, h, w)`, scaled latents; inpainting models take latents, mask and the masked image's
+    ///   latents, in this order
+    /// - timestep: `(b)`, any float or u32
+    /// - `encoder_hidden_states`: `(b, n, cross_attention_dim)`, in the dtype of `sample`
+    /// - returns: `(b, out_channels, h, w)`
+    ///
+    /// # Errors
+    /// [`DiffusionError::Shape`].
+    pub fn forward(
+        &self,
+        sample: &Tensor,
+        timestep: &Tensor,
+        encoder_hidden_states: &Tensor,
+    ) -> Result<Tensor> {
+        self.forward_conditioned(sample, timestep, encoder_hidden_states, None)
+    }
+
+    /// As [`UNet2DConditionModel::forward`], with the condition beside the timestep that LCM models take
+    /// ([`guidance_scale_embedding`](crate::nn::guidance_scale_embedding)).
+    ///
+    /// # Shapes
+    /// - `timestep_cond`: `(b, time_cond_proj_dim)`
+    ///
+    /// # Errors
+    /// [`DiffusionError::Shape`]; [`DiffusionError::Argument`] if the model takes no such condition.
+    pub fn forward_conditioned(
+        &self,
+        sample: &Tensor,
+        timestep: &Tensor,
+        encoder_hidden_states: &Tensor,
+        timestep_cond: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        self.check_inputs(sample, timestep, encoder_hidden_states, timestep_cond)?;
+        let dtype = sample.dtype();
+        let context = encoder_hidden_states.to_dtype(dtype)?;
+
+        // 0. centre
+        let centred;
+        let sample = if self.config.center_input_sample {
+            centred = sample.affine(2.0, -1.0)?;
+            &centred
+        } else {
+            sample
+        };
+
+        // 1. time: sines in f32, then the model's dtype
+        let timesteps = timestep_values(timestep)?;
+        let projected = timestep_embedding(&timesteps, self.time_proj, sample.device())?;
+        let timestep_cond = timestep_cond.map(|cond| cond.to_dtype(dtype)).transpose()?;
+        let temb =
+            self.time_embedding.forward(&projected.to_dtype(dtype)?, timestep_cond.as_ref())?;
+
+        // 2. down, 3. middle, 4. up
+        let mut xs = self.conv_in.forward(sample)?;
+        let mut residuals = vec![xs.clone()];
+        for block in &self.down_blocks {
+            xs = block.forward(&xs, &temb, &context, &mut residuals)?;
+        }
+        if let Some(block) = &self.mid_block {
+            xs = block.forward(&xs, &temb, &context)?;
+        }
+        for block in &self.up_blocks {
+            xs = block.forward(&xs, &temb, &context, &mut residuals)?;
+        }
+
+        // 5. out
+        let xs = self.activation.forward(&self.conv_norm_out.forward(&xs)?)?;
+        Ok(self.conv_out.forward(&xs)?)
+    }
+
+    fn check_inputs(
+        &self,
+        sample: &Tensor,
+        timestep: &Tensor,
+        encoder_hidden_states: &Tensor,
+        timestep_cond: Option<&Tensor>,
+    ) -> Result<()> {
+        let channels = self.config.in_channels;
+        let b = match *sample.dims() {
+            [b, c, h, w] if b > 0 && c == channels && h > 0 && w > 0 => b,
+            _ => {
+                let expected = format!("(b, {channels}, h, w)");
+                return Err(DiffusionError::shape("sample", expected, sample.dims()));
+            }
+        };
+        if timestep.dims() != [b] {
+            return Err(DiffusionError::shape("timestep", format!("({b})"), timestep.dims()));
+        }
+        let dim = self.config.context_dim();
+        let context = encoder_hidden_states.dims();
+        if !matches!(*context, [rows, n, d] if rows == b && n > 0 && d == dim) {
+            let expected = format!("({b}, n, {dim})");
+            return Err(DiffusionError::shape("encoder_hidden_states", expected, context));
+        }
+        match (timestep_cond, self.config.time_cond_proj_dim) {
+            (None, _) => Ok(()),
+            (Some(cond), Some(dim)) if cond.dims() == [b, dim] => Ok(()),
+            (Some(cond), Some(dim)) => {
+                Err(DiffusionError::shape("timestep_cond", format!("({b}, {dim})"), cond.dims()))
+            }
+            (Some(_), None) => Err(DiffusionError::argument(
+                "timestep_cond",
+                "none, since the model has no time_cond_proj_dim",
+                "a tensor",
+            )),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! `torch.nn.GroupNorm` (Wu and He 2018).
+
+use candle_core::{D, DType, Module, Tensor};
+
+use super::Params;
+use crate::error::{DiffusionError, Result};
+
+/// Normalises groups of channels to mean 0 and variance 1, then scales and shifts each channel.
+#[derive(Clone, Debug)]
+pub struct GroupNorm {
+    weight: Tensor,
+    bias: Tensor,
+    num_groups: usize,
+    eps: f64,
+}
+
+impl GroupNorm {
+    /// Loads `weight` and `bias`, both `(num_channels)`.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Argument`] if the groups do not divide the channels, and those of [`Params::get`].
+    pub fn load(num_groups: usize, num_channels: usize, eps: f64, params: &Params) -> Result<Self> {
+        if num_groups == 0 || !num_channels.is_multiple_of(num_groups) {
+            return Err(DiffusionError::argument(
+                "norm_num_groups",
+                format!("a divisor of the {num_channels} channels of {}", params.path()),
+                num_groups,
+            ));
+        }
+        let weight = params.get([num_channels], "weight")?;
+        let bias = params.get([num_channels], "bias")?;
+        Ok(Self { weight, bias, num_groups, eps })
+    }
+}
+
+impl Module for GroupNorm {
+    /// Statistics are taken in f32 whatever the dtype of the input.
+    ///
+    /// # Shapes
+    /// - xs: `(b, num_channels, h, w)`
+    /// - returns: the same
+    fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
+        let (b, c, h, w) = xs.dims4()?;
+        let dtype = xs.dtype();
+        let xs = xs.to_dtype(DType::F32)?;
+        // Two short sums in place of one long one: f32 keeps its digits over a million elements.
+        let xs = xs.reshape((b, self.num_groups, c / self.num_groups * h, w))?;
+        let mean = xs.mean_keepdim(D::Minus1)?.mean_keepdim(2)?;
+        let xs = xs.broadcast_sub(&mean)?;
+        let variance = xs.sqr()?.mean_keepdim(D::Minus1)?.mean_keepdim(2)?;
+        let xs = xs.broadcast_div(&variance.affine(1.0, self.eps)?.sqrt()?)?;
+        let xs = xs.reshape((b, c, h, w))?;
+        let weight = self.weight.to_dtype(DType::F32)?.reshape((1, c, 1, 1))?;
+        let bias = self.bias.to_dtype(DType::F32)?.reshape((1, c, 1, 1))?;
+        xs.broadcast_mul(&weight)?.broadcast_add(&bias)?.to_dtype(dtype)
+    }
+}
