@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
-use crate::error::Result;
+use crate::error::{DiffusionError, Result};
 use crate::nn::Conv2dConfig;
 
 /// `ΔW = scale · up · down` for one layer (Hu et al. 2021).
@@ -49,8 +49,7 @@ impl LoraLayer {
     /// # Errors
     /// Those of the product.
     pub fn delta(&self) -> candle_core::Result<Tensor> {
-        let f32 = candle_core::DType::F32;
-        let (down, up) = (self.down.to_dtype(f32)?, self.up.to_dtype(f32)?);
+        let (down, up) = (self.down.to_dtype(DType::F32)?, self.up.to_dtype(DType::F32)?);
         let mut shape = down.dims().to_vec();
         shape[0] = up.dim(0)?;
         let product = up.flatten_from(1)?.matmul(&down.flatten_from(1)?)?;
@@ -91,16 +90,33 @@ impl Adapters {
         self.layers.get(path).cloned().unwrap_or_default()
     }
 
-    /// `weight` of the layer at `path` with what is to be merged added, summed in f32 and stored as it was.
+    /// `weight` of the layer at `path` with what is to be merged added.
     pub(crate) fn merged(&self, path: &str, weight: Tensor) -> Result<Tensor> {
-        let Some(layers) = self.layers.get(path).filter(|_| self.merged) else {
-            return Ok(weight);
-        };
+        if self.merged { self.add_to(path, weight) } else { Ok(weight) }
+    }
+
+    /// `weight` of the layer at `path` with its changes added, summed in f32 and stored as it was.
+    pub(super) fn add_to(&self, path: &str, weight: Tensor) -> Result<Tensor> {
+        let Some(layers) = self.layers.get(path) else { return Ok(weight) };
         let dtype = weight.dtype();
-        let mut sum = weight.to_dtype(candle_core::DType::F32)?;
+        let mut sum = weight.to_dtype(DType::F32)?;
         for layer in layers {
-            sum = (sum + layer.delta()?)?;
+            let delta = layer.delta()?;
+            if delta.dims() != sum.dims() {
+                return Err(DiffusionError::TensorShape {
+                    origin: "LoRA".to_owned(),
+                    name: path.to_owned(),
+                    expected: sum.dims().to_vec(),
+                    found: delta.dims().to_vec(),
+                });
+            }
+            sum = (sum + delta)?;
         }
         Ok(sum.to_dtype(dtype)?)
+    }
+
+    /// True if the layer at `path` is changed.
+    pub(super) fn changes(&self, path: &str) -> bool {
+        self.layers.contains_key(path)
     }
 }
