@@ -1,7 +1,9 @@
 //! The styles of names, and where scales come from.
 
+use std::slice::from_ref;
+
 use candle_core::{DType, Device, Tensor};
-use diffusion::lora::{AdapterMode, LoraFile, LoraSet, LoraSpec, LoraStyle};
+use diffusion::lora::{AdapterMode, LoraFile, LoraModule, LoraSet, LoraSpec, LoraStyle};
 
 use crate::support::*;
 
@@ -86,7 +88,7 @@ fn every_style_changes_the_layers_alike() {
             assert!(report.unused.is_empty() && report.unknown.is_empty(), "{report:?}");
             let changed = outputs(&unet, &text, Some(&adapters), &inputs);
             for (changed, plain) in changed.iter().zip(&plain) {
-                assert!(max_difference(&[changed.clone()], &[plain.clone()]) > 0.1, "{style}");
+                assert!(max_difference(from_ref(changed), from_ref(plain)) > 0.1, "{style}");
             }
             let first = first.get_or_insert_with(|| changed.clone());
             let difference = max_difference(&changed, first);
@@ -109,7 +111,7 @@ fn the_original_names_of_kohya_files_are_found() {
 fn scales_come_from_alphas_metadata_and_configurations() {
     let folder = tempfile::tempdir().unwrap();
     let scales = |path: &std::path::Path| -> Vec<f64> {
-        LoraFile::open(path).unwrap().modules().iter().map(|module| module.scale()).collect()
+        LoraFile::open(path).unwrap().modules().iter().map(LoraModule::scale).collect()
     };
     let pair = |prefix: &str, ends: [&str; 2]| {
         Draft::default()
