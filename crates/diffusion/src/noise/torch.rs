@@ -34,7 +34,7 @@ impl TorchNoise {
         }
         let mut values: Vec<f32> = (0..n).map(|_| self.engine.uniform_f32()).collect();
         values.chunks_exact_mut(16).for_each(box_muller);
-        if n % 16 != 0 {
+        if !n.is_multiple_of(16) {
             let tail = &mut values[n - 16..];
             tail.fill_with(|| self.engine.uniform_f32());
             box_muller(tail);

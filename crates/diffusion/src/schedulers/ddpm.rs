@@ -16,17 +16,19 @@ use crate::noise::NoiseSource;
 
 #[derive(Clone, Copy, Debug)]
 enum VarianceType {
-    FixedSmall,
+    /// The posterior's variance for data without any.
+    Small,
     /// The same number, by way of its logarithm.
-    FixedSmallLog,
-    FixedLarge,
+    SmallLog,
+    /// The forward process's variance.
+    Large,
 }
 
 impl Choice for VarianceType {
     const NAMES: &'static [(&'static str, Self)] = &[
-        ("fixed_small", Self::FixedSmall),
-        ("fixed_small_log", Self::FixedSmallLog),
-        ("fixed_large", Self::FixedLarge),
+        ("fixed_small", Self::Small),
+        ("fixed_small_log", Self::SmallLog),
+        ("fixed_large", Self::Large),
     ];
 }
 
@@ -53,7 +55,7 @@ impl Ddpm {
             timesteps_f64: as_f64(&timesteps),
             timesteps,
             prediction,
-            variance: choose("variance_type", variance, VarianceType::FixedSmall)?,
+            variance: choose("variance_type", variance, VarianceType::Small)?,
             clip: Clip::new(config, true)?,
         })
     }
@@ -97,9 +99,9 @@ impl Sampler for Ddpm {
         if t > 0 {
             let small = (beta_prod_t_prev / beta_prod_t * current_beta_t).max(1e-20);
             let deviation = match self.variance {
-                VarianceType::FixedSmall => small.sqrt(),
-                VarianceType::FixedSmallLog => (0.5 * small.ln()).exp(),
-                VarianceType::FixedLarge => current_beta_t.sqrt(),
+                VarianceType::Small => small.sqrt(),
+                VarianceType::SmallLog => (0.5 * small.ln()).exp(),
+                VarianceType::Large => current_beta_t.sqrt(),
             };
             let z = noise.randn(sample.shape(), DType::F32, sample.device())?;
             prev_sample = combine(&[(1.0, &prev_sample), (deviation, &z)])?;

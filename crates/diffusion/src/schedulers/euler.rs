@@ -10,7 +10,7 @@ use super::sigmas::{
     FinalSigmas, SigmaSpread, TrainingSigmas, exponential, final_sigmas, karras, range,
 };
 use super::timesteps::{Spacing, TimestepSpacing};
-use super::walk::{Sampler, combine};
+use super::walk::{Sampler, combine, divide};
 use super::{PredictionType, SchedulerConfig, StepOutput};
 use crate::error::Result;
 use crate::noise::NoiseSource;
@@ -121,7 +121,7 @@ pub(super) fn original(
         PredictionType::Sample => Ok(model_output.clone()),
         PredictionType::VPrediction => {
             let output = (model_output * f64::from(-sigma / deviation(sigma)))?;
-            Ok((output + (sample / f64::from(sigma * sigma + 1.0))?)?)
+            Ok((output + divide(sample, sigma * sigma + 1.0)?)?)
         }
     }
 }
@@ -152,7 +152,7 @@ impl Sampler for Euler {
     ) -> Result<StepOutput> {
         let (sigma, sigma_next) = (self.sigmas[index], self.sigmas[index + 1]);
         let original = original(self.prediction, sample, model_output, sigma)?;
-        let derivative = ((sample - &original)? / f64::from(sigma))?;
+        let derivative = divide(&(sample - &original)?, sigma)?;
         let prev_sample = combine(&[(1.0, sample), (sigma_next - sigma, &derivative)])?;
         Ok(StepOutput { prev_sample, pred_original_sample: Some(original) })
     }

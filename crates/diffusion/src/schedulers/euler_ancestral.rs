@@ -7,7 +7,7 @@ use super::alphas::prediction_type;
 use super::euler::{as_f32, deviation, init_noise_sigma, original};
 use super::sigmas::TrainingSigmas;
 use super::timesteps::{Spacing, TimestepSpacing};
-use super::walk::{Sampler, combine};
+use super::walk::{Sampler, combine, divide};
 use super::{PredictionType, SchedulerConfig, StepOutput};
 use crate::error::{DiffusionError, Result};
 use crate::noise::NoiseSource;
@@ -68,7 +68,7 @@ impl Sampler for EulerAncestral {
 
         // 2. Euler's step
         let original = original(self.prediction, sample, model_output, from)?;
-        let derivative = ((sample - &original)? / f64::from(from))?;
+        let derivative = divide(&(sample - &original)?, from)?;
         let prev_sample = combine(&[(1.0, sample), (down - from, &derivative)])?;
 
         // 3. noise

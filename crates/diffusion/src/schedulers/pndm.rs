@@ -1,9 +1,9 @@
 //! Pseudo numerical methods (Liu et al. 2022). Follows diffusers' `PNDMScheduler`.
 //!
 //! With `skip_prk_steps` (Stable Diffusion) this is PLMS: the second timestep is evaluated twice. Else the first
-//! three steps are Runge-Kutta's, four evaluations each. A run that begins in the middle (strength below
-//! 1) counts its evaluations from there, as in diffusers: the second one repeats the first step, so
-//! that one noise level is skipped.
+//! three steps are Runge-Kutta's, four evaluations each. A run that begins in the middle, with a strength below 1,
+//! counts its evaluations from there, as in diffusers: the second one repeats the first step, so that
+//! one noise level is skipped.
 
 use candle_core::Tensor;
 

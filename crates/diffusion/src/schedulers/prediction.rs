@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::choice::Choice;
-use super::walk::combine;
+use super::walk::{combine, divide};
 use crate::error::Result;
 
 /// What the model's output means (`prediction_type`).
@@ -35,9 +35,7 @@ impl PredictionType {
         sigma: f32,
     ) -> Result<Tensor> {
         match self {
-            Self::Epsilon => {
-                Ok((combine(&[(1.0, sample), (-sigma, model_output)])? / f64::from(alpha))?)
-            }
+            Self::Epsilon => divide(&combine(&[(1.0, sample), (-sigma, model_output)])?, alpha),
             Self::Sample => Ok(model_output.clone()),
             Self::VPrediction => combine(&[(alpha, sample), (-sigma, model_output)]),
         }
@@ -53,9 +51,7 @@ impl PredictionType {
     ) -> Result<Tensor> {
         match self {
             Self::Epsilon => Ok(model_output.clone()),
-            Self::Sample => {
-                Ok((combine(&[(1.0, sample), (-alpha, model_output)])? / f64::from(sigma))?)
-            }
+            Self::Sample => divide(&combine(&[(1.0, sample), (-alpha, model_output)])?, sigma),
             Self::VPrediction => combine(&[(alpha, model_output), (sigma, sample)]),
         }
     }

@@ -13,7 +13,7 @@ use super::sigmas::{
     karras, range,
 };
 use super::timesteps::{Spacing, TimestepSpacing};
-use super::walk::{Sampler, combine};
+use super::walk::{Sampler, combine, divide};
 use super::{PredictionType, SchedulerConfig, StepOutput};
 use crate::error::{DiffusionError, Result};
 use crate::noise::NoiseSource;
@@ -109,7 +109,7 @@ impl UniPc {
         let mut differences = Vec::with_capacity(order);
         for (i, output) in outputs.iter().enumerate().take(order).skip(1) {
             let rk = (Level::new(self.sigmas[t_index - 1 - i]).lambda - s0.lambda) / h;
-            differences.push(((output - m0)? / f64::from(rk))?);
+            differences.push(divide(&(output - m0)?, rk)?);
             rks.push(rk);
         }
         rks.push(1.0);
@@ -211,8 +211,9 @@ fn solve(mut matrix: Vec<Vec<f32>>, mut values: Vec<f32>) -> Vec<f32> {
         values.swap(column, pivot);
         for row in column + 1..n {
             let factor = matrix[row][column] / matrix[column][column];
-            for k in column..n {
-                matrix[row][k] -= factor * matrix[column][k];
+            let (above, below) = matrix.split_at_mut(row);
+            for (value, pivot) in below[0].iter_mut().zip(&above[column]).skip(column) {
+                *value -= factor * pivot;
             }
             values[row] -= factor * values[column];
         }

@@ -72,7 +72,7 @@ impl<S: Sampler> Scheduler for Walk<S> {
         match self.sampler.input_divisor(index) {
             None => Ok(sample.clone()),
             Some(divisor) => {
-                Ok((sample.to_dtype(DType::F32)? / f64::from(divisor))?.to_dtype(sample.dtype())?)
+                Ok(divide(&sample.to_dtype(DType::F32)?, divisor)?.to_dtype(sample.dtype())?)
             }
         }
     }
@@ -122,4 +122,9 @@ pub(super) fn combine(terms: &[(f32, &Tensor)]) -> Result<Tensor> {
     let mut terms = terms.iter().map(|&(factor, tensor)| tensor * f64::from(factor));
     let first = terms.next().expect("every caller gives at least one term")?;
     terms.try_fold(first, |sum, term| Ok((sum + term?)?))
+}
+
+/// `tensor / divisor`. candle's own operator multiplies by the reciprocal, which rounds twice.
+pub(super) fn divide(tensor: &Tensor, divisor: f32) -> Result<Tensor> {
+    Ok(tensor.broadcast_div(&Tensor::new(divisor, tensor.device())?)?)
 }
