@@ -61,7 +61,7 @@ mod tests {
         let expected = [
             (Activation::Silu, [-0.273_638_2, 0.0, 1.761_594_2]),
             (Activation::Gelu, [-0.100_210_8, 0.0, 1.954_499_7]),
-            (Activation::QuickGelu, [-0.108_438_8, 0.0, 1.935_659_6]),
+            (Activation::QuickGelu, [-0.108_337_8, 0.0, 1.935_658_6]),
             (Activation::Relu, [0.0, 0.0, 2.0]),
         ];
         for (activation, values) in expected {
