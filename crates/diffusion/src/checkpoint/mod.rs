@@ -1,12 +1,19 @@
 //! Checkpoints: files and folders with weights and configurations, whatever their layout.
 
 mod elements;
+mod expected;
 mod folder;
+mod infer;
 mod json;
+mod ldm_keys;
 mod open;
+mod pickle;
+mod pytorch;
 mod safetensors;
+mod single_file;
 mod weights;
 mod write;
+mod zip_index;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -16,6 +23,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::error::{DiffusionError, Result};
 
 pub use self::open::{Checkpoint, Component, OpenOptions, TokenizerFiles};
+pub use self::pytorch::PickleFile;
 pub use self::safetensors::SafetensorsFile;
 pub use self::weights::open_weights;
 pub use self::write::{TensorSpec, save_tensors, write_safetensors};

@@ -7,8 +7,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::TensorSource;
+use super::expected::expected_tensors;
 use super::folder::Folder;
 use super::json::string;
+use super::single_file::SingleFile;
 use crate::error::{DiffusionError, Result};
 
 /// A network of the pipeline.
@@ -83,6 +85,7 @@ pub struct Checkpoint {
 #[derive(Clone, Debug)]
 enum Layout {
     Folder(Folder),
+    SingleFile(SingleFile),
 }
 
 impl Checkpoint {
@@ -105,7 +108,7 @@ impl Checkpoint {
         let layout = if metadata.is_dir() {
             Layout::Folder(Folder::open(path, options.variant.as_deref())?)
         } else {
-            return Err(DiffusionError::checkpoint(path, "expected a folder, found a file"));
+            Layout::SingleFile(SingleFile::open(path, options)?)
         };
         let prediction_type = options.prediction_type.clone();
         Ok(Self { path: path.to_path_buf(), prediction_type, layout })
@@ -122,6 +125,7 @@ impl Checkpoint {
     pub fn components(&self) -> Vec<Component> {
         match &self.layout {
             Layout::Folder(folder) => folder.components(),
+            Layout::SingleFile(file) => file.components(),
         }
     }
 
@@ -130,6 +134,7 @@ impl Checkpoint {
     pub fn pipeline_class(&self) -> Option<&str> {
         match &self.layout {
             Layout::Folder(folder) => folder.class(),
+            Layout::SingleFile(_) => None,
         }
     }
 
@@ -138,6 +143,7 @@ impl Checkpoint {
     pub fn is_component(&self) -> bool {
         match &self.layout {
             Layout::Folder(folder) => folder.is_component(),
+            Layout::SingleFile(file) => file.components().len() == 1,
         }
     }
 
@@ -148,6 +154,7 @@ impl Checkpoint {
     pub fn files(&self, component: Component) -> Result<Vec<PathBuf>> {
         match &self.layout {
             Layout::Folder(folder) => folder.files(component),
+            Layout::SingleFile(_) => Ok(vec![self.path.clone()]),
         }
     }
 
@@ -158,7 +165,16 @@ impl Checkpoint {
     pub fn config(&self, component: Component) -> Result<Value> {
         match &self.layout {
             Layout::Folder(folder) => folder.config(component),
+            Layout::SingleFile(file) => file.config(component),
         }
+    }
+
+    /// The name and shape of every tensor that a component's configuration asks for.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::config`], and [`DiffusionError::Argument`] if the configuration's sizes make no sense.
+    pub fn expected_tensors(&self, component: Component) -> Result<Vec<(String, Vec<usize>)>> {
+        expected_tensors(component, &self.config(component)?)
     }
 
     /// A component's weights under diffusers' names.
@@ -168,6 +184,7 @@ impl Checkpoint {
     pub fn weights(&self, component: Component) -> Result<Arc<dyn TensorSource>> {
         match &self.layout {
             Layout::Folder(folder) => folder.weights(component),
+            Layout::SingleFile(file) => file.weights(component),
         }
     }
 
@@ -178,6 +195,7 @@ impl Checkpoint {
     pub fn scheduler_config(&self) -> Result<Value> {
         let mut config = match &self.layout {
             Layout::Folder(folder) => folder.scheduler_config()?,
+            Layout::SingleFile(file) => file.scheduler_config(),
         };
         if let (Some(given), Some(config)) = (&self.prediction_type, config.as_object_mut()) {
             config.insert("prediction_type".to_owned(), Value::from(given.clone()));
@@ -188,8 +206,9 @@ impl Checkpoint {
     /// The tokenizer's files, where there are any; single files have none.
     #[must_use]
     pub fn tokenizer_files(&self) -> TokenizerFiles {
-        let folder = match &self.layout {
-            Layout::Folder(folder) => folder.tokenizer(),
+        let (folder, open_clip) = match &self.layout {
+            Layout::Folder(folder) => (folder.tokenizer(), false),
+            Layout::SingleFile(file) => (None, file.is_open_clip()),
         };
         let file = |name: &str| {
             folder.as_ref().map(|folder| folder.join(name)).filter(|path| path.is_file())
@@ -200,8 +219,14 @@ impl Checkpoint {
             tokenizer: file("tokenizer.json"),
             tokenizer_config: file("tokenizer_config.json"),
             special_tokens_map: file("special_tokens_map.json"),
-            open_clip: false,
+            open_clip,
         }
+    }
+
+    /// True for a folder in diffusers' layout, false for a single file.
+    #[must_use]
+    pub const fn is_folder(&self) -> bool {
+        matches!(self.layout, Layout::Folder(_))
     }
 
     /// True if the autoencoder's decoder is conditioned on the kept pixels (`AsymmetricAutoencoderKL`).

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::elements::FileBytes;
 use super::json::read_index;
-use super::{SafetensorsFile, TensorFile, TensorInfo, TensorSource, check_tensor};
+use super::{PickleFile, SafetensorsFile, TensorFile, TensorInfo, TensorSource, check_tensor};
 use crate::error::{DiffusionError, Result};
 
 /// Opens a file of tensors by its content: safetensors or a PyTorch zip archive.
@@ -27,7 +27,7 @@ pub fn open_weights(path: &Path) -> Result<Arc<dyn TensorFile>> {
     file.read_at(0, start)?;
     let problem = match start {
         [] => "the file is empty",
-        [b'P', b'K', 3, 4, ..] => "expected safetensors, found a zip archive",
+        [b'P', b'K', 3, 4, ..] => return Ok(Arc::new(PickleFile::open(path)?)),
         [b'G', b'G', b'U', b'F', ..] => {
             "expected safetensors or a PyTorch checkpoint, found a GGUF file (not supported)"
         }
@@ -183,6 +183,8 @@ pub(super) enum Change {
     None,
     /// A 1×1 convolution `(o, i, 1, 1)`, if it is one, to a linear `(o, i)`.
     Flatten,
+    /// The given third of the rows: query 0, key 1, value 2 of a fused projection.
+    Third(usize),
 }
 
 /// A file seen through a table of names.
@@ -222,6 +224,13 @@ impl TensorSource for Renamed {
                     info.shape.pop();
                 }
             }
+            Change::Third(_) => {
+                // A row count that is no multiple of three cannot be divided: the shape check then fails on it.
+                let rows = info.shape.first_mut()?;
+                if *rows % 3 == 0 {
+                    *rows /= 3;
+                }
+            }
         }
         Some(info)
     }
@@ -234,9 +243,16 @@ impl TensorSource for Renamed {
         let Some(TensorInfo { shape: whole, .. }) = self.file.info(&stored.name) else {
             return Err(missing(&self.origin(), &stored.name, shape));
         };
+        let rows = shape.first().copied().unwrap_or(1);
         let tensor = match stored.change {
             Change::None => self.file.read(&stored.name, shape, dtype, device)?,
             Change::Flatten => self.file.read(&stored.name, &whole, dtype, device)?,
+            Change::Third(third) => self.file.read_rows(
+                &stored.name,
+                third * rows..(third + 1) * rows,
+                dtype,
+                device,
+            )?,
         };
         Ok(tensor.reshape(shape)?)
     }
