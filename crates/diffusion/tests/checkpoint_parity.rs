@@ -55,7 +55,10 @@ fn single_file_and_folder_agree(single: &str, folder: &str) {
             &single.config(component).expect("a fixture that can be made"),
             &folder.config(component).expect("a fixture that can be made"),
         );
-        let (one, many) = (single.weights(component).expect("a fixture that can be made"), folder.weights(component).expect("a fixture that can be made"));
+        let (one, many) = (
+            single.weights(component).expect("a fixture that can be made"),
+            folder.weights(component).expect("a fixture that can be made"),
+        );
         assert_eq!(one.names(), many.names(), "{component}");
         assert!(!one.names().is_empty());
         for name in one.names() {
@@ -63,7 +66,10 @@ fn single_file_and_folder_agree(single: &str, folder: &str) {
         }
     }
     let scheduler = single.scheduler_config().expect("a fixture that can be made");
-    assert_configs_agree(&scheduler, &folder.scheduler_config().expect("a fixture that can be made"));
+    assert_configs_agree(
+        &scheduler,
+        &folder.scheduler_config().expect("a fixture that can be made"),
+    );
 }
 
 #[test]
