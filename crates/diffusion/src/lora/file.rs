@@ -12,8 +12,11 @@ use super::read::{LoraTensors, read_config};
 use crate::error::{DiffusionError, Result};
 
 /// Where the scale of a module without an `alpha` tensor comes from.
-const METADATA_CONFIG: &str = "lora_adapter_metadata";
-const PEFT_CONFIG: &str = "adapter_config.json";
+pub(super) const METADATA_CONFIG: &str = "lora_adapter_metadata";
+pub(super) const PEFT_CONFIG: &str = "adapter_config.json";
+/// The files that diffusers and PEFT write, less their endings.
+const DIFFUSERS_STEM: &str = "pytorch_lora_weights";
+pub(super) const PEFT_STEM: &str = "adapter_model";
 /// Names shown in a message about many.
 const SHOWN: usize = 3;
 
@@ -33,7 +36,7 @@ pub struct LoraFile {
 }
 
 impl LoraFile {
-    /// Reads a `.safetensors` file, or the LoRA in a folder as diffusers and PEFT save them.
+    /// Reads a file (safetensors or PyTorch's own), or the LoRA in a folder as diffusers and PEFT save them.
     ///
     /// In a folder it is `pytorch_lora_weights` or `adapter_model`, or one `adapter_model` in each of `unet` and
     /// `text_encoder`.
@@ -48,15 +51,19 @@ impl LoraFile {
     }
 
     fn open_folder(folder: &Path) -> Result<Self> {
-        const NAMES: [&str; 2] = ["pytorch_lora_weights.safetensors", "adapter_model.safetensors"];
-        if let Some(path) = NAMES.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
-            return Self::open_file(&path);
+        let find = |folder: &Path, stem: &str| {
+            let files =
+                ["safetensors", "bin"].map(|ending| folder.join(format!("{stem}.{ending}")));
+            files.into_iter().find(|path| path.is_file())
+        };
+        for stem in [DIFFUSERS_STEM, PEFT_STEM] {
+            if let Some(path) = find(folder, stem) {
+                return Self::open_file(&path);
+            }
         }
-        let parts = [LoraComponent::Unet, LoraComponent::TextEncoder].map(|component| {
-            (component, folder.join(component.name()).join("adapter_model.safetensors"))
-        });
         let mut whole: Option<Self> = None;
-        for (component, path) in parts.into_iter().filter(|(_, path)| path.is_file()) {
+        for component in [LoraComponent::Unet, LoraComponent::TextEncoder] {
+            let Some(path) = find(&folder.join(component.name()), PEFT_STEM) else { continue };
             let mut part = Self::open_file(&path)?;
             // The folder's name says what PEFT's names leave open.
             part.modules.iter_mut().for_each(|module| module.component = component);
@@ -73,8 +80,8 @@ impl LoraFile {
             DiffusionError::checkpoint(
                 folder,
                 format!(
-                    "expected a LoRA ({}, or an adapter_model.safetensors in unet or text_encoder), found none",
-                    NAMES.join(" or ")
+                    "expected a LoRA ({DIFFUSERS_STEM} or {PEFT_STEM}, .safetensors or .bin, or {PEFT_STEM} in the \
+                     folders unet and text_encoder), found none"
                 ),
             )
         })
@@ -214,10 +221,10 @@ impl Entry {
                 ));
             }
         };
-        let mut down = matrix(tensors, &down_key)?;
-        let up = matrix(tensors, &up_key)?;
+        let mut down = tensors.matrix(&down_key)?;
+        let up = tensors.matrix(&up_key)?;
         if let Some(mid_key) = self.mid {
-            let mid = matrix(tensors, &mid_key)?;
+            let mid = tensors.matrix(&mid_key)?;
             down = fold_mid(&down, &mid).ok_or_else(|| DiffusionError::TensorShape {
                 origin: path.display().to_string(),
                 name: mid_key,
@@ -228,7 +235,7 @@ impl Entry {
         let mut module = LoraModule::named(path, component, name, down, up, &down_key, &up_key)?;
         let rank = module.rank();
         let alpha = match &self.alpha {
-            Some(key) => match scalar(tensors, key)? {
+            Some(key) => match tensors.scalar(key)? {
                 // kohya's trainer takes 0 for "not given", which is r.
                 0.0 if self.style == LoraStyle::Kohya => rank as f64,
                 alpha => alpha,
@@ -243,44 +250,6 @@ impl Entry {
         module.set_alpha(path, self.alpha.as_deref().unwrap_or(&down_key), alpha)?;
         Ok(module)
     }
-}
-
-/// A matrix of finite floats.
-fn matrix(tensors: &LoraTensors, key: &str) -> Result<Tensor> {
-    let fail =
-        |problem: String| DiffusionError::checkpoint(tensors.path(), format!("{key}: {problem}"));
-    let tensor = tensors.read(key)?;
-    let tensor = match tensor.dtype() {
-        DType::F32 | DType::F16 | DType::BF16 => tensor,
-        DType::F64 | DType::F8E4M3 => tensor.to_dtype(DType::F32)?,
-        found => {
-            return Err(fail(format!("expected floating-point numbers, found {}", found.as_str())));
-        }
-    };
-    let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-    match values.iter().find(|value| !value.is_finite()) {
-        None => Ok(tensor),
-        Some(value) => Err(fail(format!("expected finite numbers, found {value}"))),
-    }
-}
-
-/// The one number of an alpha tensor.
-fn scalar(tensors: &LoraTensors, key: &str) -> Result<f64> {
-    let tensor = tensors.read(key)?;
-    if tensor.elem_count() != 1 {
-        return Err(DiffusionError::TensorShape {
-            origin: tensors.path().display().to_string(),
-            name: key.to_owned(),
-            expected: Vec::new(),
-            found: tensor.dims().to_vec(),
-        });
-    }
-    // Through f32: candle has no cast from its smallest floats to f64.
-    let tensor = match tensor.dtype() {
-        DType::F64 => tensor,
-        _ => tensor.to_dtype(DType::F32)?.to_dtype(DType::F64)?,
-    };
-    Ok(tensor.flatten_all()?.to_vec1::<f64>()?[0])
 }
 
 /// `down` `(r, in, 1, 1)` followed by `mid` `(r', r, k, k)`, as one convolution `(r', in, k, k)`; `None` if they do not
@@ -348,8 +317,8 @@ impl Configs {
                 configs.extend(config.map(|config| (None, config)));
             }
         }
-        let from_peft = style == LoraStyle::Peft
-            || path.file_stem().is_some_and(|stem| stem.as_encoded_bytes() == b"adapter_model");
+        let from_peft =
+            style == LoraStyle::Peft || path.file_stem().is_some_and(|stem| stem == PEFT_STEM);
         if configs.is_empty() && from_peft {
             let beside = path.with_file_name(PEFT_CONFIG);
             if beside.is_file() {

@@ -6,6 +6,7 @@
 //! ```
 
 mod config;
+mod convert;
 mod file;
 mod keys;
 mod layer;
@@ -16,6 +17,7 @@ mod read;
 mod set;
 mod spec;
 
+pub use convert::{LoraFormat, WriteOptions};
 pub use file::LoraFile;
 pub use keys::{LoraComponent, LoraKey, LoraPart, LoraStyle};
 pub use layer::{Adapters, LoraLayer};

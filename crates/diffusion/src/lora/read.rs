@@ -2,35 +2,32 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use candle_core::safetensors::Load;
-use candle_core::{Device, Tensor};
-use safetensors::SafeTensors;
-use safetensors::tensor::{Metadata, TensorView};
+use candle_core::{DType, Device, Tensor};
 use serde_json::{Map, Value};
 
+use crate::checkpoint::{SafetensorsFile, TensorFile, open_weights};
 use crate::error::{DiffusionError, Result};
 
-/// A file's bytes, its header checked.
+/// The longest configuration that is read, in bytes; PEFT's are a few thousand.
+const MAX_CONFIG: u64 = 16 << 20;
+
+/// An open file of tensors under its own names.
 pub(super) struct LoraTensors {
     path: PathBuf,
-    bytes: Vec<u8>,
-    /// Where the header ends and the tensors begin.
-    start: usize,
-    header: Metadata,
+    file: Arc<dyn TensorFile>,
     metadata: BTreeMap<String, String>,
 }
 
 impl LoraTensors {
     /// # Errors
-    /// [`DiffusionError::Io`]; [`DiffusionError::Checkpoint`] if it is no whole safetensors file.
+    /// Those of [`open_weights`].
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| DiffusionError::io(path, "read", e))?;
-        let (length, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(path, &e))?;
-        let metadata = header.metadata().iter().flatten();
-        let metadata = metadata.map(|(key, text)| (key.clone(), text.clone())).collect();
-        // The header follows its own length, eight bytes.
-        Ok(Self { path: path.to_path_buf(), bytes, start: length + 8, header, metadata })
+        let file = open_weights(path)?;
+        // A pickle has no such text, and is no safetensors file either.
+        let metadata = SafetensorsFile::open(path).map(|file| file.metadata().clone());
+        Ok(Self { path: path.to_path_buf(), file, metadata: metadata.unwrap_or_default() })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -39,9 +36,7 @@ impl LoraTensors {
 
     /// The names, sorted.
     pub(super) fn names(&self) -> Vec<String> {
-        let mut names = self.header.offset_keys();
-        names.sort_unstable();
-        names
+        self.file.names()
     }
 
     /// The text in the header.
@@ -49,28 +44,46 @@ impl LoraTensors {
         &self.metadata
     }
 
-    /// One tensor, as stored.
+    /// A tensor of floats: as stored if that is f32, f16 or bf16, else in f32.
     ///
     /// # Errors
-    /// [`DiffusionError::Checkpoint`] if there is none, or its type is unknown.
-    pub(super) fn read(&self, name: &str) -> Result<Tensor> {
-        let fail = |problem: &dyn std::fmt::Display| {
-            DiffusionError::checkpoint(&self.path, format!("{name}: {problem}"))
+    /// [`DiffusionError::Checkpoint`] if its elements are no floats, and those of reading.
+    pub(super) fn matrix(&self, name: &str) -> Result<Tensor> {
+        let info =
+            self.file.info(name).ok_or_else(|| self.fail(name, "expected it, found none"))?;
+        let dtype = match info.dtype {
+            DType::F32 | DType::F16 | DType::BF16 => info.dtype,
+            DType::F64 | DType::F8E4M3 => DType::F32,
+            found => {
+                let problem = format!("expected floating-point numbers, found {}", found.as_str());
+                return Err(self.fail(name, &problem));
+            }
         };
-        let info = self.header.info(name).ok_or_else(|| fail(&"expected a tensor, found none"))?;
-        let (from, to) = info.data_offsets;
-        let bytes = from
-            .checked_add(self.start)
-            .zip(to.checked_add(self.start))
-            .and_then(|(from, to)| self.bytes.get(from..to))
-            .ok_or_else(|| fail(&"expected its bytes, found the end of the file"))?;
-        let view = TensorView::new(info.dtype, info.shape.clone(), bytes).map_err(|e| fail(&e))?;
-        view.load(&Device::Cpu).map_err(|e| fail(&e))
+        self.file.read(name, &info.shape, dtype, &Device::Cpu)
     }
-}
 
-fn damaged(path: &Path, error: &safetensors::SafeTensorError) -> DiffusionError {
-    DiffusionError::checkpoint(path, format!("expected a whole safetensors file, found {error}"))
+    /// The one number of a tensor of any type.
+    ///
+    /// # Errors
+    /// [`DiffusionError::TensorShape`] if it has more or none, and those of reading.
+    pub(super) fn scalar(&self, name: &str) -> Result<f64> {
+        let info =
+            self.file.info(name).ok_or_else(|| self.fail(name, "expected it, found none"))?;
+        if info.shape.iter().any(|&side| side != 1) {
+            return Err(DiffusionError::TensorShape {
+                origin: self.path.display().to_string(),
+                name: name.to_owned(),
+                expected: Vec::new(),
+                found: info.shape,
+            });
+        }
+        let tensor = self.file.read(name, &info.shape, DType::F32, &Device::Cpu)?;
+        Ok(f64::from(tensor.flatten_all()?.to_vec1::<f32>()?[0]))
+    }
+
+    fn fail(&self, name: &str, problem: &str) -> DiffusionError {
+        DiffusionError::checkpoint(&self.path, format!("{name}: {problem}"))
+    }
 }
 
 /// A JSON file that holds an object.
@@ -78,6 +91,11 @@ fn damaged(path: &Path, error: &safetensors::SafeTensorError) -> DiffusionError 
 /// # Errors
 /// [`DiffusionError::Io`], and [`DiffusionError::Checkpoint`] if it holds anything else.
 pub(super) fn read_config(path: &Path) -> Result<Map<String, Value>> {
+    let length = std::fs::metadata(path).map_err(|e| DiffusionError::io(path, "read", e))?.len();
+    if length > MAX_CONFIG {
+        let problem = format!("expected at most {MAX_CONFIG} bytes of JSON, found {length}");
+        return Err(DiffusionError::checkpoint(path, problem));
+    }
     let text = std::fs::read(path).map_err(|e| DiffusionError::io(path, "read", e))?;
     serde_json::from_slice(&text)
         .map_err(|e| DiffusionError::checkpoint(path, format!("expected a JSON object, found {e}")))

@@ -38,7 +38,8 @@ fn files_that_are_no_safetensors_are_named() {
     let absurd = [&u64::MAX.to_le_bytes()[..], b"{}"].concat();
     let long = [&(1u64 << 26).to_le_bytes()[..], b"{}"].concat();
     for bytes in [&[][..], b"{}", b"PK\x03\x04 a zip file", truncated, &absurd, &long, &[0; 64]] {
-        assert!(error(folder.path(), bytes).contains("safetensors file, found"));
+        let error = error(folder.path(), bytes);
+        assert!(["safetensors", "cut short", "empty"].iter().any(|w| error.contains(w)), "{error}");
     }
     let error = LoraFile::open(folder.path().join("none.safetensors")).unwrap_err().to_string();
     assert!(error.contains("none.safetensors") && error.contains("cannot"), "{error}");
