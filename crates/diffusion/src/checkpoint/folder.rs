@@ -16,10 +16,10 @@ use super::{Component, TensorFile, TensorSource};
 use crate::error::{DiffusionError, Result};
 
 /// The stems of weight files: diffusers', then transformers' two.
-const STEMS: [&str; 3] = ["diffusion_pytorch_model", "model", "pytorch_model"];
+pub(super) const STEMS: [&str; 3] = ["diffusion_pytorch_model", "model", "pytorch_model"];
 
 /// Variants to fall back to, in this order.
-const VARIANTS: [&str; 3] = ["fp16", "bf16", "non_ema"];
+pub(super) const VARIANTS: [&str; 3] = ["fp16", "bf16", "non_ema"];
 
 /// A folder of components.
 #[derive(Clone, Debug)]
@@ -136,7 +136,7 @@ fn is_index(path: &Path) -> bool {
 }
 
 /// The names of a single file and of the shard index (today's and the older spelling with a variant).
-fn names(stem: &str, extension: &str, variant: Option<&str>) -> Vec<String> {
+pub(super) fn names(stem: &str, extension: &str, variant: Option<&str>) -> Vec<String> {
     match variant {
         None => vec![format!("{stem}.{extension}"), format!("{stem}.{extension}.index.json")],
         Some(variant) => vec![

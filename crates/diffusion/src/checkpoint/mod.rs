@@ -1,5 +1,7 @@
 //! Checkpoints: files and folders with weights and configurations, whatever their layout.
 
+pub mod hub;
+
 mod elements;
 mod expected;
 mod folder;
