@@ -2,10 +2,12 @@
 
 pub mod hub;
 
+mod convert;
 mod elements;
 mod expected;
 mod folder;
 mod infer;
+mod inspect;
 mod json;
 mod ldm_keys;
 mod open;
@@ -24,6 +26,8 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::error::{DiffusionError, Result};
 
+pub use self::convert::{SaveOptions, save_folder, save_single_file, save_weights};
+pub use self::inspect::{ComponentInfo, LoraSummary, ModelInfo, ModelKind, TensorSummary, inspect};
 pub use self::open::{Checkpoint, Component, OpenOptions, TokenizerFiles};
 pub use self::pytorch::PickleFile;
 pub use self::safetensors::SafetensorsFile;

@@ -1,5 +1,6 @@
 //! A checkpoint of any layout behind one interface.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -60,6 +61,8 @@ pub struct OpenOptions {
 /// Where a checkpoint's tokenizer is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenizerFiles {
+    /// The folder that they are in.
+    pub folder: Option<PathBuf>,
     /// `vocab.json`.
     pub vocab: Option<PathBuf>,
     /// `merges.txt`.
@@ -75,11 +78,18 @@ pub struct TokenizerFiles {
 }
 
 /// An opened checkpoint: a diffusers folder, one component's folder, or a single file.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Checkpoint {
     path: PathBuf,
+    replaced: BTreeMap<Component, Arc<dyn TensorSource>>,
     prediction_type: Option<String>,
     layout: Layout,
+}
+
+impl std::fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Checkpoint").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -111,7 +121,7 @@ impl Checkpoint {
             Layout::SingleFile(SingleFile::open(path, options)?)
         };
         let prediction_type = options.prediction_type.clone();
-        Ok(Self { path: path.to_path_buf(), prediction_type, layout })
+        Ok(Self { path: path.to_path_buf(), replaced: BTreeMap::new(), prediction_type, layout })
     }
 
     /// What was opened.
@@ -182,10 +192,21 @@ impl Checkpoint {
     /// # Errors
     /// [`DiffusionError::Checkpoint`] if the component or its weights are missing or damaged.
     pub fn weights(&self, component: Component) -> Result<Arc<dyn TensorSource>> {
+        if let Some(source) = self.replaced.get(&component) {
+            return Ok(Arc::clone(source));
+        }
         match &self.layout {
             Layout::Folder(folder) => folder.weights(component),
             Layout::SingleFile(file) => file.weights(component),
         }
+    }
+
+    /// The same checkpoint with other weights for a component, e.g. with adapters merged in. The tensors must have the
+    /// names and shapes that the configuration asks for.
+    #[must_use]
+    pub fn with_weights(mut self, component: Component, source: Arc<dyn TensorSource>) -> Self {
+        self.replaced.insert(component, source);
+        self
     }
 
     /// The scheduler's configuration in the form of `scheduler_config.json`.
@@ -214,6 +235,7 @@ impl Checkpoint {
             folder.as_ref().map(|folder| folder.join(name)).filter(|path| path.is_file())
         };
         TokenizerFiles {
+            folder: folder.clone(),
             vocab: file("vocab.json"),
             merges: file("merges.txt"),
             tokenizer: file("tokenizer.json"),

@@ -7,6 +7,7 @@
 
 mod files;
 mod vocabulary;
+mod write;
 
 use std::path::Path;
 
@@ -21,6 +22,8 @@ use tokenizers::{SplitDelimiterBehavior, Tokenizer};
 use crate::error::{DiffusionError, Result};
 use files::Settings;
 use vocabulary::Vocabulary;
+
+pub use write::write_clip_tokenizer;
 
 /// How CLIP cuts a text into words; everything between the matches is dropped.
 const WORDS: &str =

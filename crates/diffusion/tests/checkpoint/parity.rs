@@ -1,36 +1,14 @@
 //! The same weights in every layout are the same tensors; fixtures from diffusers (`generate_checkpoint.py`).
 
-mod common;
-
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use diffusion::checkpoint::{
     Checkpoint, Component, OpenOptions, PickleFile, SafetensorsFile, TensorSource,
 };
 use serde_json::Value;
 
-fn path(name: &str) -> PathBuf {
-    common::fixtures().join("checkpoint").join(name)
-}
-
-fn open(name: &str) -> Checkpoint {
-    Checkpoint::open(&path(name), &OpenOptions::default()).expect("a fixture that opens")
-}
-
-fn read(source: &dyn TensorSource, name: &str) -> Tensor {
-    let info = source.info(name).unwrap_or_else(|| panic!("{name} in {}", source.origin()));
-    source.read(name, &info.shape, DType::F32, &Device::Cpu).expect("a tensor that can be read")
-}
-
-fn assert_equal(name: &str, a: &Tensor, b: &Tensor) {
-    assert_eq!(a.dims(), b.dims(), "{name}");
-    let [a, b] = [a, b].map(|tensor| {
-        tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).expect("a tensor of floats")
-    });
-    assert!(a == b, "{name} differs");
-}
+use crate::{assert_equal, open, path, read};
 
 /// What tensors cannot tell; see `infer.rs`.
 const NOT_INFERRED: [&str; 4] = ["norm_num_groups", "sample_size", "_diffusers_version", "dtype"];
@@ -113,7 +91,8 @@ fn parity_of_views_in_pickles() {
 
 #[test]
 fn parity_of_an_asymmetric_autoencoder_names_and_shapes() {
-    let shapes: BTreeMap<String, Vec<usize>> = common::json("checkpoint/asymmetric/shapes.json");
+    let shapes: BTreeMap<String, Vec<usize>> =
+        crate::common::json("checkpoint/asymmetric/shapes.json");
     let checkpoint = open("asymmetric");
     assert!(checkpoint.vae_is_asymmetric().unwrap());
     let expected = checkpoint.expected_tensors(Component::Vae).unwrap();
