@@ -139,6 +139,23 @@ fn every_lora_tensor_of_the_unet_gets_a_gradient() -> Result<()> {
 }
 
 #[test]
+fn gradients_flow_through_sides_that_do_not_halve_evenly() -> Result<()> {
+    for padding in [0, 1] {
+        let mut config = tiny_unet()?;
+        config.downsample_padding = padding;
+        let source = Arc::new(RandomSource::default());
+        let model = UNet2DConditionModel::load(&config, &params(&source))?;
+        let sample = Var::from_tensor(&randn("sample", &[1, 9, 6, 5]))?;
+        let context = randn("context", &[1, 5, 6]);
+        let timestep = Tensor::new(&[321f32], &Device::Cpu)?;
+        let loss = || weighted_sum(&model.forward(&sample, &timestep, &context)?);
+        let grads = loss()?.backward()?;
+        check_gradient("sample", &sample, grads.get(&sample).expect("a gradient"), &loss)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn gradients_flow_through_the_text_encoder() -> Result<()> {
     let config = ClipTextConfig::from_json(&json!({
         "vocab_size": 20, "hidden_size": 8, "intermediate_size": 16,

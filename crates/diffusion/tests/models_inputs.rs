@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use diffusion::checkpoint::MemorySource;
+use diffusion::checkpoint::{MemorySource, TensorInfo, TensorSource};
 use diffusion::models::{
     AsymmetricAutoencoderKl, AsymmetricAutoencoderKlConfig, AutoencoderKl, AutoencoderKlConfig,
     ClipTextConfig, ClipTextModel, UNet2DConditionConfig, UNet2DConditionModel,
@@ -161,6 +161,99 @@ fn half_precision_storage_computes_in_the_inputs_dtype() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Zeros of any shape that take no memory: a view of a single one.
+struct Zeros;
+
+impl TensorSource for Zeros {
+    fn origin(&self) -> String {
+        "zeros".to_owned()
+    }
+
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn info(&self, _: &str) -> Option<TensorInfo> {
+        None
+    }
+
+    fn read(&self, _: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+        Ok(Tensor::zeros(1, dtype, device)?.broadcast_as(shape)?)
+    }
+}
+
+/// What a configuration may hold where something else belongs.
+fn values() -> Vec<Value> {
+    vec![
+        json!(null),
+        json!(0),
+        json!(1),
+        json!(2),
+        json!(3),
+        json!(12),
+        json!(u32::MAX),
+        json!(u64::MAX),
+        json!(-1),
+        json!(0.5),
+        json!(1e300),
+        json!(true),
+        json!(""),
+        json!("gelu"),
+        json!("scale_shift"),
+        json!([]),
+        json!([1, 2]),
+        json!([12, 24]),
+        json!([0, 0]),
+        json!([true, false]),
+        json!(["DownBlock2D", "CrossAttnDownBlock2D"]),
+        json!([[1], [2]]),
+        json!({}),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever a configuration says, the answer is a model that runs or an error that says why.
+    #[test]
+    fn absurd_configurations_do_not_panic(
+        (key, second) in (0usize..30, 0usize..30),
+        (value, other) in (proptest::sample::select(values()), proptest::sample::select(values())),
+    ) {
+        let params = Params::new(Arc::new(Zeros), DType::F32, &Device::Cpu);
+        let mutated = |config: Value| {
+            let mut object = config.as_object().expect("configurations are objects").clone();
+            let keys: Vec<String> = object.keys().cloned().collect();
+            object.insert(keys[key % keys.len()].clone(), value.clone());
+            object.insert(keys[second % keys.len()].clone(), other.clone());
+            Value::Object(object)
+        };
+        let mut config = UNet2DConditionConfig::from_json(&unet_json()).expect("valid");
+        config.num_attention_heads = None;
+        let json = mutated(serde_json::to_value(&config).expect("configurations are JSON"));
+        let model = UNet2DConditionConfig::from_json(&json)
+            .and_then(|config| UNet2DConditionModel::load(&config, &params));
+        if let Ok(model) = model {
+            let config = model.config();
+            if config.in_channels < 64 && config.context_dim() < 64 && config.out_channels < 64 {
+                let sample = randn("sample", &[1, config.in_channels, 4, 3]);
+                let context = randn("context", &[1, 3, config.context_dim()]);
+                let timestep = Tensor::new(&[7f32], &Device::Cpu).expect("a tensor");
+                let _ = model.forward(&sample, &timestep, &context);
+            }
+        }
+        let json = mutated(serde_json::to_value(vae_config().expect("valid")).expect("JSON"));
+        let _ = AutoencoderKlConfig::from_json(&json)
+            .and_then(|config| AutoencoderKl::load(&config, &params));
+        let json = mutated(serde_json::to_value(AsymmetricAutoencoderKlConfig::default()).expect("JSON"));
+        let _ = AsymmetricAutoencoderKlConfig::from_json(&json)
+            .and_then(|config| AsymmetricAutoencoderKl::load(&config, &params));
+        let json = mutated(serde_json::to_value(ClipTextConfig::default()).expect("JSON"));
+        let _ = ClipTextConfig::from_json(&json)
+            .and_then(|config| ClipTextModel::load(&config, &params));
+    }
 }
 
 proptest! {

@@ -35,10 +35,18 @@ impl Downsample2D {
         if h.min(w) + padded < 3 {
             return Err(DiffusionError::shape("downsampled image", "larger sides", xs.dims()));
         }
-        if self.padding > 0 {
-            return Ok(self.conv.forward(xs)?);
+        // With padding 0, the kernel reaches the zeros below and on the right only from even sides. With padding 1 it
+        // reaches no further than one more row or column of zeros behind odd sides. So both sides can be made odd or
+        // both even without a change in the output, and have to be: candle takes the width's remainder of the stride
+        // from the height when it goes backward.
+        let pad_if = if self.padding == 0 { 0 } else { 1 };
+        let mut xs = xs.clone();
+        for (dim, side) in [(2, h), (3, w)] {
+            if side % 2 == pad_if {
+                xs = xs.pad_with_zeros(dim, 0, 1)?;
+            }
         }
-        Ok(self.conv.forward(&xs.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?)?)
+        Ok(self.conv.forward(&xs)?)
     }
 }
 
