@@ -258,7 +258,7 @@ impl LoraFile {
         })?;
         let mut tensors = HashMap::new();
         for (module_path, module) in modules {
-            let key = format!("base_model.model.{module_path}");
+            let key = format!("base_model.model.{}", peft_path(module_path));
             tensors.insert(format!("{key}.lora_A.weight"), module.down().clone());
             tensors.insert(format!("{key}.lora_B.weight"), module.up().clone());
         }
@@ -271,11 +271,12 @@ impl LoraFile {
 fn peft_config(modules: &[&(String, &LoraModule)]) -> Value {
     let (rank, alpha) = modules.first().map_or((1, 1.0), |(_, m)| (m.rank(), m.alpha()));
     // PEFT matches the end of a path; `^` makes it the whole.
+    let pattern = |path: &str| format!("^{}", peft_path(path));
     let ranks = modules.iter().filter(|(_, module)| module.rank() != rank);
-    let ranks: BTreeMap<_, _> = ranks.map(|(path, m)| (format!("^{path}"), m.rank())).collect();
+    let ranks: BTreeMap<_, _> = ranks.map(|(path, m)| (pattern(path), m.rank())).collect();
     let alphas = modules.iter().filter(|(_, module)| module.alpha() != alpha);
-    let alphas: BTreeMap<_, _> = alphas.map(|(path, m)| (format!("^{path}"), m.alpha())).collect();
-    let targets: Vec<_> = modules.iter().map(|(path, _)| path).collect();
+    let alphas: BTreeMap<_, _> = alphas.map(|(path, m)| (pattern(path), m.alpha())).collect();
+    let targets: Vec<_> = modules.iter().map(|(path, _)| peft_path(path)).collect();
     json!({
         "peft_type": "LORA",
         "task_type": null,
@@ -294,6 +295,11 @@ fn peft_config(modules: &[&(String, &LoraModule)]) -> Value {
         "alpha_pattern": alphas,
         "target_modules": targets,
     })
+}
+
+/// PEFT's names are those of the model in memory, where transformers 5 has no `text_model` in front of a text encoder's.
+fn peft_path(path: &str) -> &str {
+    path.strip_prefix("text_model.").unwrap_or(path)
 }
 
 /// Whole numbers without a point, as PEFT writes them.

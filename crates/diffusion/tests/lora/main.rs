@@ -14,3 +14,4 @@ mod parity;
 mod properties;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
