@@ -110,6 +110,9 @@ const ENDINGS: &[(&str, LoraPart, Option<LoraStyle>)] = {
         (".lora_mid.weight", Mid, Some(Kohya)),
         ("_lora.down.weight", Down, Some(DiffusersOld)),
         ("_lora.up.weight", Up, Some(DiffusersOld)),
+        (".lora_linear_layer.alpha", Alpha, Some(Diffusers)),
+        (".lora.alpha", Alpha, Some(Diffusers)),
+        ("_lora.alpha", Alpha, Some(DiffusersOld)),
         (".alpha", Alpha, None),
     ]
 };
@@ -198,9 +201,12 @@ fn split_component(name: &str) -> (LoraComponent, &str, Option<LoraStyle>) {
     ];
     const DOTTED: &[(&str, LoraComponent)] = &[
         ("unet.", Unet),
+        ("lora_unet.", Unet),
         ("model.diffusion_model.", Unet),
         ("diffusion_model.", Unet),
         ("text_encoder.", TextEncoder),
+        ("lora_te.", TextEncoder),
+        ("lora_te1.", TextEncoder),
         ("text_encoder_2.", TextEncoder2),
         ("cond_stage_model.transformer.", TextEncoder),
     ];
@@ -267,6 +273,9 @@ mod tests {
             (format!("unet.{q}.lora_B.weight"), Up, Diffusers),
             (format!("{q}.lora.up.weight"), Up, Diffusers),
             (format!("unet.{q}.alpha"), Alpha, Diffusers),
+            (format!("unet.{q}.lora.alpha"), Alpha, Diffusers),
+            (format!("lora_unet.{q}.lora_down.weight"), Down, Kohya),
+            (format!("{processor}_lora.alpha"), Alpha, DiffusersOld),
             (format!("{processor}_lora.down.weight"), Down, DiffusersOld),
             (format!("unet.{processor}_lora.up.weight"), Up, DiffusersOld),
         ] {

@@ -7,6 +7,8 @@ mod convert;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod gradients;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod parity;
@@ -14,4 +16,3 @@ mod parity;
 mod properties;
 #[cfg(test)]
 mod support;
-#[cfg(test)]

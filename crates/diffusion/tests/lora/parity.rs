@@ -26,12 +26,12 @@ struct Case {
 }
 
 /// The tiny model, its inputs and upstream's outputs.
-struct World {
-    unet: Arc<dyn TensorSource>,
-    text: Arc<dyn TensorSource>,
+pub(crate) struct World {
+    pub(crate) unet: Arc<dyn TensorSource>,
+    pub(crate) text: Arc<dyn TensorSource>,
     unet_config: UNet2DConditionConfig,
     text_config: ClipTextConfig,
-    inputs: HashMap<String, Tensor>,
+    pub(crate) inputs: HashMap<String, Tensor>,
     outputs: HashMap<String, Tensor>,
 }
 
@@ -41,7 +41,7 @@ fn tensors(name: &str) -> HashMap<String, Tensor> {
 }
 
 impl World {
-    fn open() -> Self {
+    pub(crate) fn open() -> Self {
         let folder = common::fixtures().join("lora");
         let weights =
             |path: &str| -> Arc<dyn TensorSource> { open_weights(&folder.join(path)).unwrap() };
@@ -57,7 +57,7 @@ impl World {
         }
     }
 
-    fn names(&self) -> [ModuleNames; 2] {
+    pub(crate) fn names(&self) -> [ModuleNames; 2] {
         [ModuleNames::from_source(&*self.unet), ModuleNames::from_source(&*self.text)]
     }
 
@@ -66,7 +66,7 @@ impl World {
         set.adapters(LoraTargets { unet, text_encoder }, mode, &Device::Cpu).unwrap()
     }
 
-    fn run_unet(&self, source: &Arc<dyn TensorSource>, adapters: &LoraAdapters) -> Tensor {
+    pub(crate) fn run_unet(&self, source: &Arc<dyn TensorSource>, adapters: &LoraAdapters) -> Tensor {
         let params = Params::new(Arc::clone(source), DType::F32, &Device::Cpu);
         let params = params.with_adapters(Arc::clone(&adapters.unet));
         let unet = UNet2DConditionModel::load(&self.unet_config, &params).unwrap();
@@ -75,7 +75,7 @@ impl World {
         unet.forward(input("sample"), input("timestep"), context).unwrap()
     }
 
-    fn run_text(&self, source: &Arc<dyn TensorSource>, adapters: &LoraAdapters) -> Tensor {
+    pub(crate) fn run_text(&self, source: &Arc<dyn TensorSource>, adapters: &LoraAdapters) -> Tensor {
         let params = Params::new(Arc::clone(source), DType::F32, &Device::Cpu);
         let params = params.with_adapters(Arc::clone(&adapters.text_encoder));
         let text = ClipTextModel::load(&self.text_config, &params).unwrap();
