@@ -66,7 +66,11 @@ impl World {
         set.adapters(LoraTargets { unet, text_encoder }, mode, &Device::Cpu).unwrap()
     }
 
-    pub(crate) fn run_unet(&self, source: &Arc<dyn TensorSource>, adapters: &LoraAdapters) -> Tensor {
+    pub(crate) fn run_unet(
+        &self,
+        source: &Arc<dyn TensorSource>,
+        adapters: &LoraAdapters,
+    ) -> Tensor {
         let params = Params::new(Arc::clone(source), DType::F32, &Device::Cpu);
         let params = params.with_adapters(Arc::clone(&adapters.unet));
         let unet = UNet2DConditionModel::load(&self.unet_config, &params).unwrap();
@@ -75,7 +79,11 @@ impl World {
         unet.forward(input("sample"), input("timestep"), context).unwrap()
     }
 
-    pub(crate) fn run_text(&self, source: &Arc<dyn TensorSource>, adapters: &LoraAdapters) -> Tensor {
+    pub(crate) fn run_text(
+        &self,
+        source: &Arc<dyn TensorSource>,
+        adapters: &LoraAdapters,
+    ) -> Tensor {
         let params = Params::new(Arc::clone(source), DType::F32, &Device::Cpu);
         let params = params.with_adapters(Arc::clone(&adapters.text_encoder));
         let text = ClipTextModel::load(&self.text_config, &params).unwrap();
