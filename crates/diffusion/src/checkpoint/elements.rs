@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor, WithDType};
 use half::slice::HalfFloatSliceExt;
+use half::vec::HalfBitsVecExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use safetensors::Dtype;
@@ -141,7 +142,7 @@ fn read_elements<T: Element>(file: &FileBytes, run: Run, name: &str) -> Result<V
         return Err(fail(format!("cannot read elements of type {} as {:?}", run.dtype, T::DTYPE)));
     }
     let width = run.dtype.bitsize() / 8;
-    let mut elements = vec![T::default(); run.len];
+    let mut elements = T::zeros(run.len);
     elements.par_chunks_mut(CHUNK).enumerate().try_for_each_init(
         Scratch::default,
         |scratch, (index, chunk)| {
@@ -188,6 +189,8 @@ trait Element: WithDType + Default {
     /// The same type in a file.
     const STORED: Dtype;
     const IS_FLOAT: bool;
+    /// A buffer that the system gives zeroed: its pages are first touched by the threads that fill them.
+    fn zeros(len: usize) -> Vec<Self>;
     /// Copies little-endian bytes of [`Element::STORED`].
     fn copy(bytes: &[u8], out: &mut [Self]);
     fn round(floats: &[f32], out: &mut [Self]);
@@ -197,10 +200,13 @@ trait Element: WithDType + Default {
 }
 
 macro_rules! float_element {
-    ($type:ty, $stored:ident, $mask:expr, $round:expr) => {
+    ($type:ty, $stored:ident, $mask:expr, $zeros:expr, $round:expr) => {
         impl Element for $type {
             const STORED: Dtype = Dtype::$stored;
             const IS_FLOAT: bool = true;
+            fn zeros(len: usize) -> Vec<Self> {
+                $zeros(len)
+            }
             fn copy(bytes: &[u8], out: &mut [Self]) {
                 let (values, _) = bytes.as_chunks();
                 for (out, value) in out.iter_mut().zip(values) {
@@ -221,23 +227,50 @@ macro_rules! float_element {
     };
 }
 
-float_element!(f32, F32, 0x7f80_0000, |floats: &[f32], out: &mut [f32]| out
-    .copy_from_slice(floats));
-float_element!(f64, F64, 0x7ff0_0000_0000_0000, |floats: &[f32], out: &mut [f64]| {
-    for (out, &value) in out.iter_mut().zip(floats) {
-        *out = f64::from(value);
-    }
+float_element!(f32, F32, 0x7f80_0000, |len| vec![0.0; len], |floats: &[f32], out: &mut [f32]| {
+    out.copy_from_slice(floats);
 });
-float_element!(f16, F16, 0x7c00, |floats: &[f32], out: &mut [f16]| out
-    .convert_from_f32_slice(floats));
-float_element!(bf16, BF16, 0x7f80, |floats: &[f32], out: &mut [bf16]| out
-    .convert_from_f32_slice(floats));
+float_element!(
+    f64,
+    F64,
+    0x7ff0_0000_0000_0000,
+    |len| vec![0.0; len],
+    |floats: &[f32], out: &mut [f64]| {
+        for (out, &value) in out.iter_mut().zip(floats) {
+            *out = f64::from(value);
+        }
+    }
+);
+float_element!(
+    f16,
+    F16,
+    0x7c00,
+    |len| vec![0_u16; len].reinterpret_into(),
+    |floats: &[f32], out: &mut [f16]| out.convert_from_f32_slice(floats)
+);
+float_element!(
+    bf16,
+    BF16,
+    0x7f80,
+    |len| vec![0_u16; len].reinterpret_into(),
+    |floats: &[f32], out: &mut [bf16]| {
+        // To nearest, ties to even, without the branch for NaN that keeps half's own from being a vector loop.
+        for (out, value) in out.iter_mut().zip(floats) {
+            let bits = value.to_bits();
+            let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+            *out = bf16::from_bits((rounded >> 16) as u16);
+        }
+    }
+);
 
 macro_rules! integer_element {
     ($type:ty, $stored:ident) => {
         impl Element for $type {
             const STORED: Dtype = Dtype::$stored;
             const IS_FLOAT: bool = false;
+            fn zeros(len: usize) -> Vec<Self> {
+                vec![0; len]
+            }
             fn copy(bytes: &[u8], out: &mut [Self]) {
                 let (values, _) = bytes.as_chunks();
                 for (out, value) in out.iter_mut().zip(values) {
@@ -269,6 +302,8 @@ fn supported<T: Element>(dtype: Dtype) -> bool {
     is_integer(dtype) || T::IS_FLOAT && matches!(dtype, F8_E4M3 | F8_E5M2 | F16 | BF16 | F32 | F64)
 }
 
+const NOT_FINITE: &str = "expected finite numbers, found NaN or infinity";
+
 /// Converts one chunk of `scratch.bytes`; the types have been checked by [`supported`].
 fn convert<T: Element>(
     dtype: Dtype,
@@ -287,12 +322,17 @@ fn convert<T: Element>(
     } else {
         scratch.floats.resize(out.len(), 0.0);
         widen(dtype, scratch);
+        // Rounding is for finite numbers: NaN may come out as anything.
+        if !f32::all_finite(&scratch.floats) {
+            return Err(NOT_FINITE);
+        }
         T::round(&scratch.floats, out);
-        if !T::all_finite(out) && f32::all_finite(&scratch.floats) {
+        if !T::all_finite(out) {
             return Err("a value is too large for the type asked for");
         }
+        return Ok(());
     }
-    if T::all_finite(out) { Ok(()) } else { Err("expected finite numbers, found NaN or infinity") }
+    if T::all_finite(out) { Ok(()) } else { Err(NOT_FINITE) }
 }
 
 /// `scratch.bytes`, floats of `dtype`, to `scratch.floats`.
@@ -401,6 +441,19 @@ mod tests {
         assert_eq!(gathered, [0, 3, 1, 4, 2, 5]);
         assert_eq!(gather(&[7_i64], &[], &[]), [7]);
         assert!(gather::<i64>(&[], &[0, 4], &[4, 1]).is_empty());
+    }
+
+    #[test]
+    fn rounding_to_bf16_is_that_of_half() {
+        let floats: Vec<f32> = (0..1_u32 << 16)
+            .map(|i| f32::from_bits(i.wrapping_mul(0x9e37_79b9) ^ 0x8000))
+            .chain([1.0, 1.003_906_3, 1.011_718_8, 1.003_906_2, -0.0, f32::MAX, 1e-40])
+            .filter(|value| value.is_finite())
+            .collect();
+        let mut out = bf16::zeros(floats.len());
+        bf16::round(&floats, &mut out);
+        let expected: Vec<_> = floats.iter().map(|&value| bf16::from_f32(value)).collect();
+        assert_eq!(out, expected);
     }
 
     #[test]

@@ -155,9 +155,14 @@ fn bytes_of(path: &Path, spec: &TensorSpec, tensor: &Tensor) -> Result<Vec<u8>> 
     }
     let flat = tensor.to_device(&Device::Cpu)?.flatten_all()?.to_dtype(spec.dtype)?;
     macro_rules! bytes {
-        ($type:ty) => {
-            flat.to_vec1::<$type>()?.into_iter().flat_map(<$type>::to_le_bytes).collect()
-        };
+        ($type:ty) => {{
+            let values = flat.to_vec1::<$type>()?;
+            let mut bytes = vec![0; values.len() * std::mem::size_of::<$type>()];
+            for (bytes, value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
+                *bytes = value.to_le_bytes();
+            }
+            bytes
+        }};
     }
     Ok(match spec.dtype {
         DType::F64 => bytes!(f64),
