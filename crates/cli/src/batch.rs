@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::exit::{Outcome, flatten, is_cancelled};
+use crate::inputs;
 use crate::panics;
 use crate::progress::ItemObserver;
 
@@ -30,8 +31,7 @@ pub(crate) trait Job: Sync {
 
     /// Its size in pixels, from the file's header; 0 if that cannot be read.
     fn pixels(&self) -> u64 {
-        imaging::io::read_size(self.input())
-            .map_or(0, |(width, height)| width.saturating_mul(height))
+        inputs::pixels(self.input())
     }
 
     /// Does the work.

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use diffusion::DiffusionError;
 use imaging::ImagingError;
 
 /// How a verb ended, when it did not end with an error.
@@ -56,6 +57,7 @@ pub(crate) fn code(outcome: anyhow::Result<Outcome>) -> ExitCode {
 /// True if the error says that the user asked to stop.
 pub(crate) fn is_cancelled(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(ImagingError::Cancelled))
+        || error.downcast_ref().is_some_and(DiffusionError::is_cancelled)
 }
 
 /// The chain of an error on one line: "what: because: because".

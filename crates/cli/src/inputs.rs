@@ -89,6 +89,11 @@ fn images_in(folder: &Path, recursive: bool, not_read: &[PathBuf]) -> anyhow::Re
     Ok(found)
 }
 
+/// An image's size in pixels, from the file's header; 0 if that cannot be read.
+pub(crate) fn pixels(path: &Path) -> u64 {
+    imaging::io::read_size(path).map_or(0, |(width, height)| width.saturating_mul(height))
+}
+
 /// True if `inputs` is one file, whose output may be a file name rather than a folder.
 pub(crate) fn is_single_file(inputs: &[PathBuf]) -> bool {
     matches!(inputs, [only] if !only.is_dir())

@@ -7,6 +7,7 @@ mod args;
 mod batch;
 mod commands;
 mod context;
+mod engine;
 mod exit;
 mod inputs;
 mod masks;

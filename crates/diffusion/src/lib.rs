@@ -18,6 +18,9 @@ pub mod pipelines;
 pub mod schedulers;
 pub mod tokenizer;
 
+mod device;
 mod error;
 
+pub use crate::device::{DeviceKind, WeightDtype};
 pub use crate::error::{DiffusionError, Result};
+pub use candle_core::{DType, Device};

@@ -67,18 +67,23 @@ pub struct Restored {
     pub report: RestoreReport,
 }
 
-/// Restores one picture with classical inpainting.
+/// Where a picture is to be repainted, and how that was found.
+#[derive(Clone, Debug)]
+pub struct FoundMask {
+    /// The blend weights.
+    pub mask: Mask,
+    /// What the detector found; `None` when a mask was given.
+    pub detection: Option<DetectionStats>,
+    /// How long it took.
+    pub time: Duration,
+}
+
+/// Finds the damage or takes the given mask, and makes blend weights of it: the first half of every restoration.
 ///
 /// # Errors
-/// [`ImagingError::Size`] if a given mask has another size, whatever detection and filling return, and
+/// [`ImagingError::Size`] if a given mask has another size, whatever detection returns, and
 /// [`ImagingError::Cancelled`].
-pub fn restore(
-    mut image: Image,
-    source: MaskSource,
-    options: &FillOptions,
-    observer: &dyn Observer,
-) -> Result<Restored> {
-    // 1. the blend weights
+pub fn find_mask(image: &Image, source: MaskSource, observer: &dyn Observer) -> Result<FoundMask> {
     let started = Instant::now();
     let (mask, detection) = match source {
         MaskSource::Given { mask, dilate, feather } => {
@@ -86,12 +91,26 @@ pub fn restore(
             (blend_weights(mask, dilate, feather)?, None)
         }
         MaskSource::Detect { params, dilate, feather } => {
-            let found = detect(&image, &params, observer)?;
+            let found = detect(image, &params, observer)?;
             (blend_weights(found.mask, dilate, feather)?, Some(found.stats))
         }
     };
-    let detect_time = started.elapsed();
     observer.check()?;
+    Ok(FoundMask { mask, detection, time: started.elapsed() })
+}
+
+/// Restores one picture with classical inpainting.
+///
+/// # Errors
+/// Those of [`find_mask`], whatever filling returns, and [`ImagingError::Cancelled`].
+pub fn restore(
+    mut image: Image,
+    source: MaskSource,
+    options: &FillOptions,
+    observer: &dyn Observer,
+) -> Result<Restored> {
+    // 1. the blend weights
+    let FoundMask { mask, detection, time: detect_time } = find_mask(&image, source, observer)?;
 
     // 2. the fill, blended in place
     let started = Instant::now();

@@ -5,6 +5,8 @@ mod common;
 mod completions;
 mod damage;
 mod detect;
+mod diffusion;
+mod engine;
 mod evaluate;
 mod man;
 mod mask;
@@ -17,6 +19,8 @@ pub(crate) use common::{InputArgs, JsonArgs, PresetArg, ReadArgs, WriteArgs, num
 pub(crate) use completions::CompletionsArgs;
 pub(crate) use damage::DamageArgs;
 pub(crate) use detect::DetectionArgs;
+pub(crate) use diffusion::DiffusionArgs;
+pub(crate) use engine::EngineArgs;
 pub(crate) use evaluate::EvaluateArgs;
 pub(crate) use man::ManArgs;
 pub(crate) use mask::MaskArgs;

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use imaging::fill::{FillMethod, FillOptions};
 
-use super::{DetectionArgs, InputArgs, JsonArgs, PresetArg, ReadArgs, WriteArgs, number_in};
+use super::{
+    DetectionArgs, DiffusionArgs, InputArgs, JsonArgs, PresetArg, ReadArgs, WriteArgs, number_in,
+};
 
 /// Repairs photographs: finds the damage (or takes a mask) and repaints only that.
 ///
@@ -68,7 +70,7 @@ pub(crate) struct RestoreArgs {
     )]
     pub(crate) feather: Option<f32>,
 
-    /// How the damage is repainted
+    /// How the damage is filled; with a model, what it starts from
     #[arg(long, value_enum, value_name = "NAME", default_value_t, help_heading = "Repainting")]
     pub(crate) method: MethodArg,
 
@@ -78,6 +80,9 @@ pub(crate) struct RestoreArgs {
         value_parser = clap::value_parser!(u8).range(1..=100)
     )]
     pub(crate) radius: u8,
+
+    #[command(flatten)]
+    pub(crate) diffusion: DiffusionArgs,
 
     #[command(flatten)]
     pub(crate) detection: DetectionArgs,

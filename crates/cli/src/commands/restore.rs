@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::args::RestoreArgs;
 use crate::batch::{self, Job};
 use crate::context::Context;
+use crate::engine::{self, Engine};
 use crate::exit::{self, Outcome};
 use crate::inputs::{self, Input};
 use crate::masks::MaskFinder;
@@ -31,13 +32,16 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<Outco
         );
     }
 
-    // 2. work
-    let settings = Settings::new(args);
+    // 2. the model, if one is asked for
+    let engine = engine::load(&args.diffusion, args.fill_options(), context)?;
+
+    // 3. work
+    let settings = Settings::new(args, engine);
     let jobs: Vec<_> =
         plan.into_iter().map(|files| RestoreJob { files, settings: &settings }).collect();
     let report = batch::run(context, &jobs);
 
-    // 3. report
+    // 4. report
     if args.json.json {
         context.print_json(&report)?;
     }
@@ -52,18 +56,35 @@ struct Settings {
     feather: Option<f32>,
     read: ReadOptions,
     write: WriteOptions,
+    /// What repaints on top of the fill.
+    engine: Option<Engine>,
 }
 
 impl Settings {
-    fn new(args: &RestoreArgs) -> Self {
+    fn new(args: &RestoreArgs, engine: Option<Engine>) -> Self {
         Self {
             fill: args.fill_options(),
+            engine,
             detect: args.detection.params(args.preset),
             dilate: args.dilate,
             feather: args.feather,
             read: args.read.options(),
             write: args.write.options(),
         }
+    }
+
+    fn restore(
+        &self,
+        image: Image,
+        source: MaskSource,
+        observer: &dyn Observer,
+    ) -> anyhow::Result<(Image, Mask, Report)> {
+        let Some(engine) = &self.engine else {
+            let Restored { image, mask, report } = restore(image, source, &self.fill, observer)?;
+            return Ok((image, mask, Report::Classical(report)));
+        };
+        let done = engine.restorer().restore(image, source, observer)?;
+        Ok((done.image, done.mask, Report::Diffusion(done.report)))
     }
 
     /// The mask in this file, or else the detection.
@@ -119,9 +140,27 @@ struct ImageReport {
     color: &'static str,
     method: FillMethod,
     #[serde(flatten)]
-    restore: RestoreReport,
+    restore: Report,
     read_s: f64,
     write_s: f64,
+}
+
+/// The report on a restoration, classical or with a model.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Report {
+    Classical(RestoreReport),
+    Diffusion(diffusion::pipelines::restore::RestoreReport),
+}
+
+impl Report {
+    /// The share of the pixels that may have changed.
+    const fn coverage(&self) -> f64 {
+        match self {
+            Self::Classical(report) => report.coverage,
+            Self::Diffusion(report) => report.coverage,
+        }
+    }
 }
 
 fn plan(args: &RestoreArgs) -> anyhow::Result<Vec<Files>> {
@@ -192,6 +231,11 @@ impl Job for RestoreJob<'_> {
         &self.files.input
     }
 
+    fn pixels(&self) -> u64 {
+        // A network takes all threads and much memory for one picture.
+        if self.settings.engine.is_some() { u64::MAX } else { inputs::pixels(self.input()) }
+    }
+
     fn run(&self, context: &Context, observer: &dyn Observer) -> anyhow::Result<ImageReport> {
         let Self { files, settings } = self;
 
@@ -209,8 +253,8 @@ impl Job for RestoreJob<'_> {
         // 2. restore
         let (width, height) = image.size();
         let (bit_depth, color) = (image.samples().bits(), color_name(&image));
-        let Restored { image, mask, report } = restore(image, source, &settings.fill, observer)?;
-        if report.fill.pixels == 0 {
+        let (image, mask, report) = settings.restore(image, source, observer)?;
+        if report.coverage() == 0.0 {
             let why = if files.mask.is_some() { "the mask is empty" } else { "no damage found" };
             context.note(&format!("{}: {why}, its pixels stay as they are", files.input.display()));
         }
@@ -232,7 +276,7 @@ impl Job for RestoreJob<'_> {
         context.status(&format!(
             "{}: {:.2} % repaired → {}",
             files.input.display(),
-            report.coverage * 100.0,
+            report.coverage() * 100.0,
             files.output.display()
         ));
         Ok(ImageReport {

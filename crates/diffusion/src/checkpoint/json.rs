@@ -32,8 +32,11 @@ fn read_object(path: &Path, limit: u64) -> Result<Map<String, Value>> {
     }
     let mut bytes = vec![0; file.len() as usize];
     file.read_at(0, &mut bytes)?;
-    match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(map)) => Ok(map),
+    match serde_json::from_slice(&without_python_constants(&bytes)) {
+        Ok(Value::Object(mut map)) => {
+            map.retain(|_, value| value != NOT_JSON);
+            Ok(map)
+        }
         Ok(_) => {
             Err(DiffusionError::checkpoint(path, "expected a JSON object, found another value"))
         }
@@ -41,7 +44,54 @@ fn read_object(path: &Path, limit: u64) -> Result<Map<String, Value>> {
     }
 }
 
+/// What stands in for a value that JSON does not have, until its key is dropped.
+const NOT_JSON: &str = "\u{0}not JSON";
+
+/// Python writes infinities and NaN as bare words, which JSON does not know: diffusers' schedulers have a
+/// `"lambda_min_clipped": -Infinity`. They are always the default of their key, which is therefore dropped.
+fn without_python_constants(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut in_string = false;
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let rest = &bytes[at..];
+        let word = [&b"-Infinity"[..], b"Infinity", b"NaN"]
+            .into_iter()
+            .find(|word| !in_string && rest.starts_with(word));
+        if let Some(word) = word {
+            out.extend_from_slice(br#""\u0000not JSON""#);
+            at += word.len();
+            continue;
+        }
+        if in_string && byte == b'\\' && at + 1 < bytes.len() {
+            out.extend_from_slice(&rest[..2]);
+            at += 2;
+            continue;
+        }
+        in_string ^= byte == b'"';
+        out.push(byte);
+        at += 1;
+    }
+    out
+}
+
 /// The string at `key`, if it is one.
 pub(super) fn string<'a>(config: &'a Value, key: &str) -> Option<&'a str> {
     config.get(key).and_then(Value::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_python_writes_for_infinity_is_dropped_outside_of_strings() {
+        let text =
+            br#"{"a": -Infinity, "b": "-Infinity \" NaN", "c": [1], "d": NaN, "e": Infinity}"#;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("config.json");
+        std::fs::write(&path, text).expect("a small file");
+        let config = read_config(&path).expect("an object");
+        assert_eq!(config, serde_json::json!({"b": "-Infinity \" NaN", "c": [1]}));
+    }
 }

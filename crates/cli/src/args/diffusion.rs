@@ -1,0 +1,168 @@
+//! Options of restoration with Stable Diffusion.
+
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use diffusion::lora::LoraSpec;
+use diffusion::pipelines::restore::{
+    DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, Pipeline, RestoreOptions, Strength,
+};
+use diffusion::schedulers::SchedulerKind;
+use imaging::fill::FillOptions;
+use imaging::windows::WindowOptions;
+
+use super::{EngineArgs, number_in};
+
+/// Restoration with a Stable Diffusion checkpoint; all but the first need a model.
+#[derive(Debug, Args)]
+pub(crate) struct DiffusionArgs {
+    /// Repaint with this Stable Diffusion 1.x or 2.x inpainting checkpoint, on top of the classical fill: a
+    /// diffusers folder, a single .safetensors or .ckpt file, or an id on the hub
+    #[arg(long, value_name = "PATH|ID", help_heading = "Diffusion")]
+    pub(crate) model: Option<String>,
+
+    /// Prefer this variant of a folder's or the hub's files, such as fp16
+    #[arg(long, value_name = "NAME", help_heading = "Diffusion", requires = "model")]
+    pub(crate) variant: Option<String>,
+
+    /// Apply a LoRA, at a weight if one is given; may be given several times
+    #[arg(long, value_name = "FILE[:WEIGHT]", help_heading = "Diffusion", requires = "model")]
+    pub(crate) lora: Vec<LoraSpec>,
+
+    /// What the picture shows
+    #[arg(
+        long, value_name = "TEXT", help_heading = "Diffusion", requires = "model",
+        default_value = DEFAULT_PROMPT
+    )]
+    pub(crate) prompt: String,
+
+    /// What must not appear
+    #[arg(
+        long, value_name = "TEXT", help_heading = "Diffusion", requires = "model",
+        default_value = DEFAULT_NEGATIVE_PROMPT
+    )]
+    pub(crate) negative_prompt: String,
+
+    /// Steps at strength 1, 1 to 1000
+    #[arg(
+        long, value_name = "N", help_heading = "Diffusion", requires = "model", default_value = "30",
+        value_parser = clap::value_parser!(u16).range(1..=1000)
+    )]
+    pub(crate) steps: u16,
+
+    /// How strongly the prompts lead, 0 to 100; at 1 or below they do not, which takes half the time
+    #[arg(
+        long, value_name = "SCALE", help_heading = "Diffusion", requires = "model",
+        default_value = "4", value_parser = number_in(0.0_f64..=100.0)
+    )]
+    pub(crate) guidance: f64,
+
+    /// How much of the classical fill is painted over, above 0 to 1; "auto" goes by the width of the damage
+    #[arg(
+        long, value_name = "S", help_heading = "Diffusion", requires = "model",
+        default_value = "auto", value_parser = strength
+    )]
+    pub(crate) strength: Strength,
+
+    /// The sampler: ddim, ddpm, pndm, euler, euler-a, dpmpp-2m, dpmpp-2m-karras, unipc or lcm [default: the checkpoint's]
+    #[arg(
+        long, value_name = "NAME", help_heading = "Diffusion", requires = "model",
+        value_parser = SchedulerKind::from_str
+    )]
+    pub(crate) scheduler: Option<SchedulerKind>,
+
+    /// The seed of all noise; the same seed gives the same picture
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Diffusion",
+        requires = "model",
+        default_value = "0"
+    )]
+    pub(crate) seed: u64,
+
+    /// How the picture is shown to the network
+    #[arg(
+        long,
+        value_enum,
+        value_name = "NAME",
+        help_heading = "Diffusion",
+        requires = "model",
+        default_value_t
+    )]
+    pub(crate) pipeline: PipelineArg,
+
+    /// The side of what the network sees, in its pixels
+    #[arg(
+        long, value_name = "PX", help_heading = "Diffusion", requires = "model",
+        default_value = "512", value_parser = clap::value_parser!(u16).range(64..=4096)
+    )]
+    pub(crate) window: u16,
+
+    /// The strongest enlargement of small damage, 1 to 8; less is faster
+    #[arg(
+        long, value_name = "FACTOR", help_heading = "Diffusion", requires = "model",
+        default_value = "2", value_parser = number_in(1.0_f64..=8.0)
+    )]
+    pub(crate) max_zoom: f64,
+
+    /// Windows that go through the network together, 1 to 64; the result is the same
+    #[arg(
+        long, value_name = "N", help_heading = "Diffusion", requires = "model", default_value = "1",
+        value_parser = clap::value_parser!(u8).range(1..=64)
+    )]
+    pub(crate) batch: u8,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+impl DiffusionArgs {
+    /// The library's options; `prefill` is the classical fill.
+    pub(crate) fn options(&self, prefill: FillOptions) -> RestoreOptions {
+        RestoreOptions {
+            pipeline: self.pipeline.into(),
+            num_inference_steps: usize::from(self.steps),
+            guidance_scale: self.guidance,
+            strength: self.strength,
+            scheduler: self.scheduler,
+            seed: self.seed,
+            windows: WindowOptions {
+                size: usize::from(self.window),
+                max_zoom: self.max_zoom,
+                ..WindowOptions::default()
+            },
+            batch_size: usize::from(self.batch),
+            prefill,
+        }
+    }
+}
+
+/// How the picture is shown to the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PipelineArg {
+    /// Through windows that enlarge the damage, from a classical fill, thin cracks kept
+    #[default]
+    Windows,
+    /// As diffusers does: all of it at once, resized to the window
+    Diffusers,
+}
+
+impl From<PipelineArg> for Pipeline {
+    fn from(pipeline: PipelineArg) -> Self {
+        match pipeline {
+            PipelineArg::Windows => Self::Windows,
+            PipelineArg::Diffusers => Self::Diffusers,
+        }
+    }
+}
+
+fn strength(text: &str) -> Result<Strength, String> {
+    if text == "auto" {
+        return Ok(Strength::Auto);
+    }
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= 1.0 => Ok(Strength::Fixed(value)),
+        _ => Err("expected auto, or a number above 0 and up to 1".to_owned()),
+    }
+}
