@@ -23,4 +23,4 @@ mod error;
 
 pub use crate::device::{DeviceKind, WeightDtype};
 pub use crate::error::{DiffusionError, Result};
-pub use candle_core::{DType, Device};
+pub use candle_core::{DType, Device, Tensor};

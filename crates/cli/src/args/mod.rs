@@ -10,6 +10,7 @@ mod engine;
 mod evaluate;
 mod man;
 mod mask;
+mod model;
 mod restore;
 
 use clap::{Args, Parser, Subcommand};
@@ -24,6 +25,10 @@ pub(crate) use engine::EngineArgs;
 pub(crate) use evaluate::EvaluateArgs;
 pub(crate) use man::ManArgs;
 pub(crate) use mask::MaskArgs;
+pub(crate) use model::{
+    FormArg, ModelArgs, ModelCommand, ModelConvertArgs, ModelInfoArgs, ModelMergeArgs,
+    ModelPullArgs, ModelRunArgs, ModelStoreArgs, StageArg, StoreDtypeArg,
+};
 pub(crate) use restore::RestoreArgs;
 
 /// Finds and repairs the damage in old photographs and artworks.
@@ -64,6 +69,7 @@ pub(crate) enum Command {
     Mask(Box<MaskArgs>),
     Damage(Box<DamageArgs>),
     Evaluate(Box<EvaluateArgs>),
+    Model(ModelArgs),
     Bench(BenchArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),

@@ -17,12 +17,16 @@ pub(crate) fn run(args: &ManArgs, context: &Context) -> anyhow::Result<Outcome> 
     // Building gives each verb the name that its page has: photomend-restore.
     let mut program = Cli::command().disable_help_subcommand(true);
     program.build();
-    write_page(&program, &args.output)?;
-    for verb in program.get_subcommands() {
-        write_page(verb, &args.output)?;
-    }
+    write_pages(&program, &args.output)?;
     context.status(&format!("man pages → {}", args.output.display()));
     Ok(Outcome::Done)
+}
+
+/// The page of a verb, and those of its own verbs.
+fn write_pages(command: &Command, folder: &Path) -> imaging::Result<()> {
+    write_page(command, folder)?;
+    let mut verbs = command.get_subcommands().filter(|verb| verb.get_name() != "help");
+    verbs.try_for_each(|verb| write_pages(verb, folder))
 }
 
 fn write_page(command: &Command, folder: &Path) -> imaging::Result<()> {

@@ -6,6 +6,7 @@ mod damage;
 mod evaluate;
 mod man;
 mod mask;
+mod model;
 mod restore;
 
 use crate::args::Command;
@@ -22,6 +23,7 @@ pub(crate) fn run(command: Command, context: &Context) -> anyhow::Result<Outcome
         Command::Mask(args) => mask::run(&args, context),
         Command::Damage(args) => damage::run(&args, context),
         Command::Evaluate(args) => evaluate::run(&args, context),
+        Command::Model(args) => model::run(&args, context),
         Command::Bench(args) => bench::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),
         Command::Man(args) => man::run(&args, context),

@@ -27,6 +27,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::error::{DiffusionError, Result};
 
 pub use self::convert::{SaveOptions, save_folder, save_single_file, save_weights};
+pub use self::hub::{HubOptions, resolve};
 pub use self::inspect::{ComponentInfo, LoraSummary, ModelInfo, ModelKind, TensorSummary, inspect};
 pub use self::open::{Checkpoint, Component, OpenOptions, TokenizerFiles};
 pub use self::pytorch::PickleFile;

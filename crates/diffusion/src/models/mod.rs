@@ -29,6 +29,7 @@ mod asymmetric_autoencoder_kl;
 mod autoencoder_kl;
 mod clip_text;
 mod config;
+mod run;
 mod unet_2d_blocks;
 mod unet_2d_condition;
 mod unet_2d_condition_config;
@@ -38,6 +39,7 @@ pub use asymmetric_autoencoder_kl::{AsymmetricAutoencoderKl, AsymmetricAutoencod
 pub use autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
 pub use clip_text::{ClipTextConfig, ClipTextModel};
 pub use config::OneOrMany;
+pub use run::{RunOptions, Stage, run};
 pub use unet_2d_condition::UNet2DConditionModel;
 pub use unet_2d_condition_config::UNet2DConditionConfig;
 pub use vae::DiagonalGaussian;

@@ -1,0 +1,90 @@
+//! `photomend model`: one file for each of its own verbs.
+
+mod convert;
+mod info;
+mod pull;
+mod run;
+mod watched;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use diffusion::Device;
+use diffusion::checkpoint::hub::{self, HubOptions};
+use diffusion::checkpoint::{Checkpoint, Component, OpenOptions};
+use diffusion::lora::{
+    AdapterMode, LoraAdapters, LoraReport, LoraSet, LoraSpec, LoraTargets, ModuleNames,
+};
+
+use crate::args::{ModelArgs, ModelCommand};
+use crate::context::Context;
+use crate::exit::Outcome;
+
+pub(super) fn run(args: &ModelArgs, context: &Context) -> anyhow::Result<Outcome> {
+    match &args.command {
+        ModelCommand::Info(args) => info::run(args, context),
+        ModelCommand::Pull(args) => pull::run(args, context),
+        ModelCommand::Convert(args) => convert::convert(args, context),
+        ModelCommand::Merge(args) => convert::merge(args, context),
+        ModelCommand::Run(args) => run::run(args, context),
+    }
+}
+
+/// The file or folder that the user means; a hub's model is fetched.
+fn path_of(model: &str, variant: Option<&str>, context: &Context) -> anyhow::Result<PathBuf> {
+    let hub = HubOptions { variant: variant.map(str::to_owned), ..HubOptions::from_env() };
+    Ok(hub::resolve(model, &hub, context)?)
+}
+
+fn open_options(variant: Option<&str>) -> OpenOptions {
+    OpenOptions { variant: variant.map(str::to_owned), ..OpenOptions::default() }
+}
+
+/// LoRAs fitted to a checkpoint; what they hold and it does not is noted.
+fn fit(
+    specs: &[LoraSpec],
+    checkpoint: &Checkpoint,
+    device: &Device,
+    context: &Context,
+) -> anyhow::Result<LoraAdapters> {
+    let set = LoraSet::open(specs)?;
+    let present = checkpoint.components();
+    let names = |component: Component| -> anyhow::Result<ModuleNames> {
+        if !present.contains(&component) {
+            return Ok(ModuleNames::from_paths(Vec::<String>::new()));
+        }
+        let weights = checkpoint.weights(component)?;
+        Ok(ModuleNames::from_source(weights.as_ref()))
+    };
+    let (unet, text_encoder) = (names(Component::Unet)?, names(Component::TextEncoder)?);
+    let targets = LoraTargets { unet: &unet, text_encoder: &text_encoder };
+    let fitted = set
+        .adapters(targets, AdapterMode::Merged, device)
+        .with_context(|| checkpoint.path().display().to_string())?;
+    for report in &fitted.reports {
+        note_leftovers(report, context);
+    }
+    Ok(fitted)
+}
+
+/// Names what a LoRA holds that had no effect.
+fn note_leftovers(report: &LoraReport, context: &Context) {
+    let kinds = [
+        ("layers that the model does not have", &report.unused),
+        ("unknown tensors", &report.unknown),
+    ];
+    for (kind, names) in kinds {
+        if !names.is_empty() {
+            let (path, count) = (report.path.display(), names.len());
+            context.note(&format!("{path}: {count} {kind}: {}", abridged(names)));
+        }
+    }
+}
+
+/// The first few names.
+fn abridged(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    let names: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
+    format!("{}{more}", names.join(", "))
+}
