@@ -1,1 +1,22 @@
 //! The hot operators of the diffusion engine on CPU, as candle custom ops with their own backward.
+//!
+//! Activations are f32 on the CPU; weights may be stored in f32, bf16 or f16 and are converted while they are packed.
+//! Each operator exists once per instruction tier ([`Tier`]), chosen at run time, and is deterministic: its results
+//! do not depend on the number of threads. `f` is the tier in use, `f_on` takes one.
+//!
+//! This is the one crate where `unsafe` is allowed, for vector instructions and for tasks that write disjoint
+//! blocks of one output. Each such block says why it is sound.
+
+mod buffer;
+mod conv2d;
+mod gemm;
+mod isa;
+mod linear;
+mod simd;
+mod tensors;
+#[cfg(test)]
+mod testing;
+
+pub use crate::conv2d::{conv2d, conv2d_on};
+pub use crate::isa::Tier;
+pub use crate::linear::{linear, linear_on};

@@ -1,0 +1,53 @@
+//! Transcendental functions on vectors, accurate to a few units in the last place.
+
+use super::Simd;
+
+/// `eˣ`; at least 1.2e-38 (never a denormal), at most 1.7e38.
+#[inline(always)]
+pub(crate) fn exp<S: Simd>(simd: S, x: S::V) -> S::V {
+    // Cody and Waite's reduction to |r| ≤ ln 2 / 2, then the polynomial of Cephes' expf.
+    let x = simd.min(simd.max(x, simd.splat(-87.3)), simd.splat(88.0));
+    let n = simd.round(simd.mul(x, simd.splat(std::f32::consts::LOG2_E)));
+    let r = simd.mul_add(n, simd.splat(-0.693_359_4), x);
+    let r = simd.mul_add(n, simd.splat(2.121_944_4e-4), r);
+    let mut p = simd.splat(1.987_569_1e-4);
+    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        p = simd.mul_add(p, r, simd.splat(c));
+    }
+    let y = simd.mul_add(p, simd.mul(r, r), simd.add(r, simd.splat(1.0)));
+    simd.mul(y, simd.exp2_integral(n))
+}
+
+/// `1 / (1 + e⁻ˣ)`.
+#[inline(always)]
+pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::V) -> S::V {
+    let one = simd.splat(1.0);
+    simd.div(one, simd.add(one, exp(simd, simd.sub(simd.zero(), x))))
+}
+
+/// The error function: an odd rational function on `[-4, 4]`, outside which erf is ±1 in f32.
+#[inline(always)]
+pub(crate) fn erf<S: Simd>(simd: S, x: S::V) -> S::V {
+    // The minimax coefficients that Eigen and XLA use.
+    const ALPHA: [f32; 7] = [
+        -2.726_142_3e-10,
+        2.770_681_4e-8,
+        -2.101_024e-6,
+        -5.692_506_4e-5,
+        -7.349_906_3e-4,
+        -2.954_599_8e-3,
+        -1.609_603_3e-2,
+    ];
+    const BETA: [f32; 5] =
+        [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329_2e-3, -1.426_473_9e-2];
+    let x = simd.min(simd.max(x, simd.splat(-4.0)), simd.splat(4.0));
+    let x2 = simd.mul(x, x);
+    let horner = |coefficients: &[f32]| {
+        let mut p = simd.splat(coefficients[0]);
+        for &c in &coefficients[1..] {
+            p = simd.mul_add(p, x2, simd.splat(c));
+        }
+        p
+    };
+    simd.div(simd.mul(x, horner(&ALPHA)), horner(&BETA))
+}

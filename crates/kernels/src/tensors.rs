@@ -1,0 +1,92 @@
+//! Between candle's tensors and slices.
+
+use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, bail};
+
+/// The storage of a tensor on the CPU.
+///
+/// # Errors
+/// If the tensor is on another device.
+pub(crate) fn cpu(storage: &Storage) -> Result<&CpuStorage> {
+    match storage {
+        Storage::Cpu(storage) => Ok(storage),
+        _ => bail!("kernels: expected a tensor on the CPU"),
+    }
+}
+
+/// The f32 values of a tensor of four dimensions, from its first on, and its strides.
+///
+/// # Errors
+/// If the tensor has another dtype or number of dimensions.
+pub(crate) fn strided<'a>(
+    storage: &'a CpuStorage,
+    layout: &Layout,
+) -> Result<(&'a [f32], [usize; 4])> {
+    let values = storage.as_slice::<f32>()?;
+    let Ok(strides) = layout.stride().try_into() else {
+        bail!("kernels: expected four dimensions, found {:?}", layout.dims());
+    };
+    Ok((values.get(layout.start_offset()..).unwrap_or_default(), strides))
+}
+
+/// The f32 values of a contiguous tensor.
+///
+/// # Errors
+/// If the tensor has another dtype or is not contiguous.
+pub(crate) fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        bail!("kernels: expected a contiguous tensor, found strides {:?}", layout.stride());
+    };
+    Ok(&storage.as_slice::<f32>()?[start..end])
+}
+
+/// A tensor on the CPU.
+///
+/// # Errors
+/// If there are more or fewer values than the shape has.
+pub(crate) fn from_values(values: Vec<f32>, dims: &[usize]) -> Result<Tensor> {
+    Tensor::from_vec(values, dims, &Device::Cpu)
+}
+
+/// A bias as numbers to add inside an operator, or, if it wants a gradient, as a tensor to add after it.
+///
+/// # Errors
+/// If it does not have one number a channel.
+pub(crate) fn frozen_bias(
+    bias: Option<&Tensor>,
+    channels: usize,
+) -> Result<(Option<Vec<f32>>, Option<Tensor>)> {
+    let Some(bias) = bias else { return Ok((None, None)) };
+    if bias.dims() != [channels] {
+        bail!("kernels: expected a bias of shape [{channels}], found {:?}", bias.dims());
+    }
+    let bias = bias.to_dtype(DType::F32)?;
+    if bias.track_op() { Ok((None, Some(bias))) } else { Ok((Some(bias.to_vec1()?), None)) }
+}
+
+/// Runs a block with a contiguous weight as a slice of the dtype that it is stored in.
+macro_rules! with_weights {
+    ($storage:expr, $layout:expr, |$weight:ident| $body:block) => {{
+        let Some((start, end)) = $layout.contiguous_offsets() else {
+            candle_core::bail!(
+                "kernels: expected a contiguous weight, found {:?}",
+                $layout.stride()
+            );
+        };
+        match $storage {
+            candle_core::CpuStorage::F32(values) => {
+                let $weight = &values[start..end];
+                $body
+            }
+            candle_core::CpuStorage::BF16(values) => {
+                let $weight = &values[start..end];
+                $body
+            }
+            candle_core::CpuStorage::F16(values) => {
+                let $weight = &values[start..end];
+                $body
+            }
+            _ => candle_core::bail!("kernels: expected weights in f32, bf16 or f16"),
+        }
+    }};
+}
+pub(crate) use with_weights;
