@@ -7,6 +7,7 @@
 //! This is the one crate where `unsafe` is allowed, for vector instructions and for tasks that write disjoint
 //! blocks of one output. Each such block says why it is sound.
 
+mod activation;
 mod buffer;
 mod conv2d;
 mod gemm;
@@ -17,6 +18,7 @@ mod tensors;
 #[cfg(test)]
 mod testing;
 
+pub use crate::activation::{Activation, activate, activate_on, geglu, geglu_on};
 pub use crate::conv2d::{conv2d, conv2d_on};
 pub use crate::isa::Tier;
 pub use crate::linear::{linear, linear_on};

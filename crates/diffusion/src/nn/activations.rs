@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::on_kernels;
 use crate::error::{DiffusionError, Result};
 
 /// A pointwise non-linearity.
@@ -38,6 +39,15 @@ impl Activation {
     /// Those of the tensor operations.
     pub fn forward(self, xs: &Tensor) -> candle_core::Result<Tensor> {
         const SCALE: f64 = 1.702;
+        if on_kernels(xs) {
+            let activation = match self {
+                Self::Silu => kernels::Activation::Silu,
+                Self::Gelu => kernels::Activation::Gelu,
+                Self::QuickGelu => kernels::Activation::QuickGelu,
+                Self::Relu => return xs.relu(),
+            };
+            return kernels::activate(xs, activation);
+        }
         match self {
             Self::Silu => xs.silu(),
             Self::Gelu => xs.gelu_erf(),

@@ -2,7 +2,7 @@
 
 use candle_core::{Module, Tensor};
 
-use super::Params;
+use super::{Params, on_kernels};
 use crate::error::Result;
 use crate::lora::LoraLayer;
 
@@ -57,11 +57,18 @@ impl Module for Conv2d {
     /// - returns: `(b, out_channels, h', w')`
     fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
         let Conv2dConfig { stride, padding, .. } = self.config;
-        let weight = self.weight.to_dtype(xs.dtype())?;
-        let mut ys = xs.conv2d(&weight, padding, stride, 1, 1)?;
-        if let Some(bias) = &self.bias {
-            ys = ys.broadcast_add(&bias.to_dtype(xs.dtype())?.reshape((1, (), 1, 1))?)?;
-        }
+        let mut ys = if on_kernels(xs) {
+            kernels::conv2d(xs, &self.weight, self.bias.as_ref(), stride, padding)?
+        } else {
+            let weight = self.weight.to_dtype(xs.dtype())?;
+            let ys = xs.conv2d(&weight, padding, stride, 1, 1)?;
+            match &self.bias {
+                Some(bias) => {
+                    ys.broadcast_add(&bias.to_dtype(xs.dtype())?.reshape((1, (), 1, 1))?)?
+                }
+                None => ys,
+            }
+        };
         for adapter in &self.adapters {
             ys = (ys + adapter.conv2d(xs, self.config)?)?;
         }

@@ -2,7 +2,7 @@
 
 use candle_core::{D, Module, Tensor};
 
-use super::{Activation, Linear, Params};
+use super::{Activation, Linear, Params, on_kernels};
 use crate::error::Result;
 
 /// `net.2(a · gelu(gate))` where `net.0.proj` gives `a` and `gate`, each four times as wide as the input.
@@ -32,6 +32,9 @@ impl Module for FeedForward {
     /// - returns: the same
     fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
         let xs = self.proj.forward(xs)?;
+        if on_kernels(&xs) {
+            return self.out.forward(&kernels::geglu(&xs)?);
+        }
         let inner_dim = xs.dim(D::Minus1)? / 2;
         let values = xs.narrow(D::Minus1, 0, inner_dim)?;
         let gate = xs.narrow(D::Minus1, inner_dim, inner_dim)?.contiguous()?;

@@ -2,7 +2,7 @@
 
 use candle_core::{Module, Tensor};
 
-use super::Params;
+use super::{Params, on_kernels};
 use crate::error::Result;
 use crate::lora::LoraLayer;
 
@@ -39,10 +39,15 @@ impl Module for Linear {
         // One product over all leading dimensions: candle repeats the weight for each batch otherwise.
         let (dims, in_features) = (xs.dims(), xs.dim(candle_core::D::Minus1)?);
         let flat = xs.reshape(((), in_features))?;
-        let mut ys = flat.matmul(&self.weight.to_dtype(xs.dtype())?.t()?)?;
-        if let Some(bias) = &self.bias {
-            ys = ys.broadcast_add(&bias.to_dtype(xs.dtype())?)?;
-        }
+        let mut ys = if on_kernels(xs) {
+            kernels::linear(&flat, &self.weight, self.bias.as_ref())?
+        } else {
+            let ys = flat.matmul(&self.weight.to_dtype(xs.dtype())?.t()?)?;
+            match &self.bias {
+                Some(bias) => ys.broadcast_add(&bias.to_dtype(xs.dtype())?)?,
+                None => ys,
+            }
+        };
         for adapter in &self.adapters {
             ys = (ys + adapter.linear(&flat)?)?;
         }

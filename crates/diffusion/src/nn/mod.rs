@@ -31,3 +31,8 @@ pub use timestep_embedding::{
 pub use transformer_2d::{DualTransformer2D, Transformer2D, Transformer2DConfig};
 
 pub(crate) use timestep_embedding::timestep_values;
+
+/// True if the operators of [`kernels`] take an input: f32 on the CPU. Elsewhere layers use candle's own operations.
+pub(crate) fn on_kernels(xs: &candle_core::Tensor) -> bool {
+    xs.device().is_cpu() && xs.dtype() == candle_core::DType::F32
+}

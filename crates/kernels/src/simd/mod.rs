@@ -66,10 +66,6 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         unsafe { self.store(array.as_mut_ptr(), x) };
         array
     }
-    /// The sum of the lanes, from the first to the last.
-    fn sum(self, x: Self::V) -> f32 {
-        self.to_array(x)[..Self::LANES].iter().sum()
-    }
 }
 
 /// Work compiled for each tier. `run` and all it calls must be `#[inline(always)]`.
