@@ -8,17 +8,21 @@
 //! blocks of one output. Each such block says why it is sound.
 
 mod activation;
+mod attention;
 mod buffer;
 mod conv2d;
 mod gemm;
 mod isa;
 mod linear;
+mod norm;
 mod simd;
 mod tensors;
 #[cfg(test)]
 mod testing;
 
 pub use crate::activation::{Activation, activate, activate_on, geglu, geglu_on};
+pub use crate::attention::{attention, attention_on};
 pub use crate::conv2d::{conv2d, conv2d_on};
 pub use crate::isa::Tier;
 pub use crate::linear::{linear, linear_on};
+pub use crate::norm::{Affine, group_norm, group_norm_on, layer_norm, layer_norm_on};

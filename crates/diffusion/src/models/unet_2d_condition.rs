@@ -198,7 +198,7 @@ impl UNet2DConditionModel {
         }
 
         // 5. out
-        let xs = self.activation.forward(&self.conv_norm_out.forward(&xs)?)?;
+        let xs = self.conv_norm_out.forward_then(&xs, self.activation)?;
         Ok(self.conv_out.forward(&xs)?)
     }
 

@@ -207,8 +207,8 @@ impl Encoder {
                 xs = downsampler.forward(&xs)?;
             }
         }
-        let xs = self.conv_norm_out.forward(&self.mid_block.forward(&xs)?)?;
-        Ok(self.conv_out.forward(&self.activation.forward(&xs)?)?)
+        let xs = self.mid_block.forward(&xs)?;
+        Ok(self.conv_out.forward(&self.conv_norm_out.forward_then(&xs, self.activation)?)?)
     }
 }
 
@@ -284,7 +284,7 @@ impl Decoder {
 
     /// The last norm, SiLU and convolution.
     pub(super) fn finish(&self, xs: &Tensor) -> Result<Tensor> {
-        let xs = Activation::Silu.forward(&self.conv_norm_out.forward(xs)?)?;
+        let xs = self.conv_norm_out.forward_then(xs, Activation::Silu)?;
         Ok(self.conv_out.forward(&xs)?)
     }
 }

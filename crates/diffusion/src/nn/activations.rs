@@ -33,19 +33,23 @@ impl Activation {
         }
     }
 
+    /// Its name in [`kernels`], if it has one.
+    pub(super) const fn on_kernels(self) -> Option<kernels::Activation> {
+        match self {
+            Self::Silu => Some(kernels::Activation::Silu),
+            Self::Gelu => Some(kernels::Activation::Gelu),
+            Self::QuickGelu => Some(kernels::Activation::QuickGelu),
+            Self::Relu => None,
+        }
+    }
+
     /// Applies it to every element.
     ///
     /// # Errors
     /// Those of the tensor operations.
     pub fn forward(self, xs: &Tensor) -> candle_core::Result<Tensor> {
         const SCALE: f64 = 1.702;
-        if on_kernels(xs) {
-            let activation = match self {
-                Self::Silu => kernels::Activation::Silu,
-                Self::Gelu => kernels::Activation::Gelu,
-                Self::QuickGelu => kernels::Activation::QuickGelu,
-                Self::Relu => return xs.relu(),
-            };
+        if let Some(activation) = self.on_kernels().filter(|_| on_kernels(xs)) {
             return kernels::activate(xs, activation);
         }
         match self {

@@ -1,11 +1,11 @@
 //! Scaled dot-product attention (Vaswani et al. 2017) and diffusers' `Attention` layer over it.
 //!
-//! Queries are taken in chunks, so that the matrix of scores never exists as a whole: self-attention over a
+//! On the CPU in f32 it is one operator of [`kernels`]. Elsewhere queries are taken in chunks, so that the matrix of scores never exists as a whole: self-attention over a
 //! 64×64 latent with 8 heads would need 512 MiB for it. Rows of a softmax are independent, so chunks change nothing.
 
 use candle_core::{D, DType, Module, Tensor};
 
-use super::{Linear, Params};
+use super::{Linear, Params, on_kernels};
 use crate::error::Result;
 
 /// The most bytes of f32 scores that are alive at once.
@@ -39,6 +39,9 @@ pub fn attention(
     let (b, n, inner) = q.dims3()?;
     let m = k.dim(1)?;
     let d = inner / heads;
+    if on_kernels(q) {
+        return kernels::attention(q, k, v, heads, (d as f64).powf(-0.5), options.bias);
+    }
     let dtype = q.dtype();
     let split = |xs: &Tensor, len: usize| {
         xs.reshape((b, len, heads, d))?.transpose(1, 2)?.contiguous()?.reshape((b * heads, len, d)) // (b · heads, len, d)

@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Module, Tensor};
 
-use super::Params;
+use super::{Activation, Params, on_kernels};
 use crate::error::{DiffusionError, Result};
 
 /// Normalises groups of channels to mean 0 and variance 1, then scales and shifts each channel.
@@ -31,6 +31,23 @@ impl GroupNorm {
         let bias = params.get([num_channels], "bias")?;
         Ok(Self { weight, bias, num_groups, eps })
     }
+
+    /// The norm with a non-linearity behind it, in one pass where an operator has both.
+    ///
+    /// # Errors
+    /// Those of the tensor operations.
+    pub fn forward_then(&self, xs: &Tensor, activation: Activation) -> candle_core::Result<Tensor> {
+        match activation.on_kernels() {
+            Some(fused) if on_kernels(xs) => {
+                kernels::group_norm(xs, self.num_groups, self.affine(), Some(fused))
+            }
+            _ => activation.forward(&self.forward(xs)?),
+        }
+    }
+
+    const fn affine(&self) -> kernels::Affine<'_> {
+        kernels::Affine { weight: &self.weight, bias: &self.bias, eps: self.eps }
+    }
 }
 
 impl Module for GroupNorm {
@@ -40,6 +57,9 @@ impl Module for GroupNorm {
     /// - xs: `(b, num_channels, h, w)`
     /// - returns: the same
     fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
+        if on_kernels(xs) {
+            return kernels::group_norm(xs, self.num_groups, self.affine(), None);
+        }
         let (b, c, h, w) = xs.dims4()?;
         let dtype = xs.dtype();
         let xs = xs.to_dtype(DType::F32)?;

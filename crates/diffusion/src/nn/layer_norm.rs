@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Module, Tensor};
 
-use super::Params;
+use super::{Params, on_kernels};
 use crate::error::Result;
 
 /// Normalises the last dimension to mean 0 and variance 1, then scales and shifts each feature.
@@ -32,6 +32,10 @@ impl Module for LayerNorm {
     /// - xs: `(.., features)`
     /// - returns: the same
     fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
+        if on_kernels(xs) {
+            let affine = kernels::Affine { weight: &self.weight, bias: &self.bias, eps: self.eps };
+            return kernels::layer_norm(xs, affine);
+        }
         let dtype = xs.dtype();
         let xs = xs.to_dtype(DType::F32)?;
         let xs = xs.broadcast_sub(&xs.mean_keepdim(D::Minus1)?)?;

@@ -107,7 +107,7 @@ impl ResnetBlock2D {
     /// Those of the tensor operations.
     pub fn forward(&self, xs: &Tensor, temb: Option<&Tensor>) -> Result<Tensor> {
         let activation = self.config.activation;
-        let mut hidden = self.conv1.forward(&activation.forward(&self.norm1.forward(xs)?)?)?;
+        let mut hidden = self.conv1.forward(&self.norm1.forward_then(xs, activation)?)?;
         let temb = match (&self.time_emb_proj, temb) {
             (Some(proj), Some(temb)) => {
                 let temb = proj.forward(&activation.forward(temb)?)?;
@@ -116,18 +116,19 @@ impl ResnetBlock2D {
             _ => None,
         };
         match (temb, self.config.time_scale_shift) {
-            (None, _) => hidden = self.norm2.forward(&hidden)?,
+            (None, _) => hidden = self.norm2.forward_then(&hidden, activation)?,
             (Some(temb), TimeScaleShift::Default) => {
-                hidden = self.norm2.forward(&hidden.broadcast_add(&temb)?)?;
+                hidden = self.norm2.forward_then(&hidden.broadcast_add(&temb)?, activation)?;
             }
             (Some(temb), TimeScaleShift::ScaleShift) => {
                 let c = self.config.out_channels;
                 let (scale, shift) = (temb.narrow(1, 0, c)?, temb.narrow(1, c, c)?);
                 hidden = self.norm2.forward(&hidden)?;
                 hidden = hidden.broadcast_mul(&(scale + 1.0)?)?.broadcast_add(&shift)?;
+                hidden = activation.forward(&hidden)?;
             }
         }
-        let hidden = self.conv2.forward(&activation.forward(&hidden)?)?;
+        let hidden = self.conv2.forward(&hidden)?;
         let residual = match &self.conv_shortcut {
             Some(conv) => conv.forward(xs)?,
             None => xs.clone(),

@@ -16,7 +16,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 pub(crate) use self::matrix::{Element, Matrix};
-pub(crate) use self::tile::{Start, Tile};
+pub(crate) use self::tile::Panels;
+use self::tile::{Start, Tile};
 use crate::buffer::Buffer;
 use crate::isa::Tier;
 use crate::simd::{Kernel, MAX_LANES, Simd, dispatch};
@@ -26,7 +27,7 @@ pub(crate) const PANEL_ROWS: usize = 8;
 /// Registers in a row of the micro-tile, and so in a packed row of B.
 pub(crate) const MAX_VECTORS: usize = 3;
 /// The widest panel of B on any tier.
-const MAX_WIDTH: usize = MAX_VECTORS * MAX_LANES;
+pub(crate) const MAX_WIDTH: usize = MAX_VECTORS * MAX_LANES;
 /// Depth of a block: a panel of B stays in the first-level cache.
 const DEPTH_BLOCK: usize = 256;
 /// Rows of A in a task: with the depth of a block, a third of a megabyte, for the second-level cache.

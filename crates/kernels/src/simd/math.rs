@@ -18,6 +18,21 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::V) -> S::V {
     simd.mul(y, simd.exp2_integral(n))
 }
 
+/// `2ˣ` for `x ≤ 127`; at least 1.2e-38.
+#[inline(always)]
+pub(crate) fn exp2<S: Simd>(simd: S, x: S::V) -> S::V {
+    let x = simd.max(x, simd.splat(-126.0));
+    let n = simd.round(x);
+    let r = simd.sub(x, n);
+    // The Taylor polynomial of 2ʳ: |r| ≤ 1/2 leaves (ln 2 / 2)⁷ / 7! = 1.2e-7.
+    let mut p = simd.splat(1.540_353e-4);
+    for c in [1.333_355_8e-3, 9.618_129e-3, 5.550_411e-2, 2.402_265e-1, std::f32::consts::LN_2, 1.0]
+    {
+        p = simd.mul_add(p, r, simd.splat(c));
+    }
+    simd.mul(p, simd.exp2_integral(n))
+}
+
 /// `1 / (1 + e⁻ˣ)`.
 #[inline(always)]
 pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::V) -> S::V {
