@@ -11,7 +11,8 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo as HeaderEntry;
-use serde::Deserialize;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::elements::{FileBytes, Layout, Run, nearest, read_tensor, size_of};
 use super::{TensorFile, TensorInfo, TensorSource, check_tensor};
@@ -36,12 +37,43 @@ struct Entry {
     len: usize,
 }
 
-#[derive(Deserialize)]
+#[derive(Default)]
 struct Header {
-    #[serde(rename = "__metadata__")]
-    metadata: Option<BTreeMap<String, String>>,
-    #[serde(flatten)]
+    metadata: BTreeMap<String, String>,
     tensors: HashMap<String, HeaderEntry>,
+}
+
+/// Each value goes straight to its type: buffering values of unknown type would take many times the header's length.
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct HeaderVisitor;
+
+        impl<'de> Visitor<'de> for HeaderVisitor {
+            type Value = Header;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
+                let mut header = Header::default();
+                while let Some(name) = map.next_key::<String>()? {
+                    if name == "__metadata__" {
+                        header.metadata = map.next_value::<Option<_>>()?.unwrap_or_default();
+                        continue;
+                    }
+                    let entry = map.next_value()?;
+                    let shown = super::shorten(&name);
+                    if header.tensors.insert(name, entry).is_some() {
+                        return Err(A::Error::custom(format!("tensor {shown} is there twice")));
+                    }
+                }
+                Ok(header)
+            }
+        }
+
+        deserializer.deserialize_map(HeaderVisitor)
+    }
 }
 
 impl SafetensorsFile {
@@ -117,7 +149,7 @@ impl SafetensorsFile {
                 format!("expected {position} bytes of tensors, found {found}")
             }));
         }
-        Ok(Self { bytes, tensors, metadata: header.metadata.unwrap_or_default() })
+        Ok(Self { bytes, tensors, metadata: header.metadata })
     }
 
     /// The strings that the writer put beside the tensors.

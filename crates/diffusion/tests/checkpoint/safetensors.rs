@@ -112,6 +112,11 @@ fn contradictory_headers_are_named() {
             12,
             "tensor b",
         ),
+        (
+            r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#,
+            8,
+            "tensor a is there twice",
+        ),
         ("[1, 2]", 0, "damaged"),
         ("{\"a\":", 0, "damaged"),
     ];
