@@ -12,7 +12,9 @@ fn the_stages_asked_for_are_timed() {
     for stage in ["telea_s", "detect_s"] {
         assert!(report[stage].as_f64().is_some_and(|seconds| seconds > 0.0), "{report}");
     }
-    assert!(report["biharmonic_s"].is_null(), "{report}");
+    for unused in ["biharmonic_s", "unet_forward_s", "device", "dtype"] {
+        assert!(report[unused].is_null(), "{report}");
+    }
     assert_eq!((&report["threads"], &report["repeat"]), (&2.into(), &2.into()));
     // height = sqrt(100000 / 1.5) = 258.2, width = 258 · 3 / 2 = 387
     assert_eq!(report["megapixels"], 0.099_846);
@@ -31,4 +33,27 @@ fn a_picture_of_ones_own_gives_a_table() {
     scene
         .run("bench --image a.png --mask small.png")
         .fails(1, &["photomend: error: small.png: expected 64×48 pixels, found 48×48"]);
+}
+
+#[test]
+fn networks_are_timed_without_a_checkpoint() {
+    let scene = Scene::new();
+    let run = scene
+        .run("bench --only text --repeat 1 --device cpu --dtype bf16 --threads 2 --json")
+        .silent();
+    let report = run.json();
+    assert!(report["text_encode_s"].as_f64().is_some_and(|seconds| seconds > 0.0), "{report}");
+    for unused in ["vae_encode_s", "vae_decode_s", "unet_forward_s", "unet_forward_batch2_s"] {
+        assert!(report[unused].is_null(), "{report}");
+    }
+    assert!(report["width"].is_null() && report["detect_s"].is_null(), "{report}");
+    assert_eq!((&report["device"], &report["dtype"]), (&"cpu".into(), &"bf16".into()));
+    assert_eq!(report["threads"], 2);
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_device_that_the_build_lacks_is_named_before_any_work() {
+    let expected = "photomend: error: device: expected a build with the cuda feature";
+    Scene::new().run("bench --only detect,unet --device cuda").fails(1, &[expected]);
 }

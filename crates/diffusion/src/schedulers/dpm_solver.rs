@@ -186,7 +186,7 @@ impl Sampler for DpmSolver {
 
     fn levels(&self, index: usize) -> (f32, f32) {
         let level = Level::new(self.sigmas[index]);
-        (level.alpha, level.sigma)
+        (level.alpha as f32, level.sigma as f32)
     }
 
     fn restart(&mut self) {
@@ -202,7 +202,8 @@ impl Sampler for DpmSolver {
     ) -> Result<StepOutput> {
         // 1. the clean sample
         let [t, s0] = [index + 1, index].map(|i| Level::new(self.sigmas[i]));
-        let original = self.prediction.original(sample, model_output, s0.alpha, s0.sigma)?;
+        let original =
+            self.prediction.original(sample, model_output, s0.alpha as f32, s0.sigma as f32)?;
         self.originals.truncate(self.solver_order - 1);
         self.originals.push_front(original);
         let order = self.order(index);
@@ -215,16 +216,16 @@ impl Sampler for DpmSolver {
                 let [s1, s2] = [index - 1, index - 2].map(|i| Level::new(self.sigmas[i]));
                 let (h_0, h_1) = (s0.lambda - s1.lambda, s1.lambda - s2.lambda);
                 let (r0, r1) = (h_0 / h, h_1 / h);
-                let d1_0 = ((m0 - m1)? * f64::from(1.0 / r0))?;
-                let d1_1 = ((m1 - m2)? * f64::from(1.0 / r1))?;
+                let d1_0 = ((m0 - m1)? * (1.0 / r0))?;
+                let d1_1 = ((m1 - m2)? * (1.0 / r1))?;
                 let change = (&d1_0 - d1_1)?;
-                let d1 = combine(&[(1.0, &d1_0), (r0 / (r0 + r1), &change)])?;
-                (Some(d1), Some((change * f64::from(1.0 / (r0 + r1)))?))
+                let d1 = combine(&[(1.0, &d1_0), ((r0 / (r0 + r1)) as f32, &change)])?;
+                (Some(d1), Some((change * (1.0 / (r0 + r1)))?))
             }
             [m0, m1] => {
                 let s1 = Level::new(self.sigmas[index - 1]);
                 let r0 = (s0.lambda - s1.lambda) / h;
-                (Some(((m0 - m1)? * f64::from(1.0 / r0))?), None)
+                (Some(((m0 - m1)? * (1.0 / r0))?), None)
             }
             _ => (None, None),
         };
@@ -236,7 +237,8 @@ impl Sampler for DpmSolver {
         };
         let decay = (-k).exp() - 1.0;
         let m0 = originals[0];
-        let mut terms = vec![(t.sigma / s0.sigma * shrink, sample), (-(t.alpha * decay), m0)];
+        let mut terms =
+            vec![((t.sigma / s0.sigma * shrink) as f32, sample), (-(t.alpha * decay) as f32, m0)];
         let curved = self.solver_type == SolverType::Heun || d2.is_some();
         if let Some(d1) = &d1 {
             let weight = match (self.algorithm, curved) {
@@ -245,19 +247,19 @@ impl Sampler for DpmSolver {
                 // diffusers divides by −2h here.
                 (Algorithm::Sde, true) => t.alpha * (-decay / -k + 1.0),
             };
-            terms.push((weight, d1));
+            terms.push((weight as f32, d1));
         }
         if let Some(d2) = &d2 {
             let weight = match self.algorithm {
                 Algorithm::Ode => -(t.alpha * ((decay + h) / (h * h) - 0.5)),
                 Algorithm::Sde => t.alpha * ((-decay - k) / (k * k) - 0.5),
             };
-            terms.push((weight, d2));
+            terms.push((weight as f32, d2));
         }
         let z;
         if self.algorithm == Algorithm::Sde {
             z = noise.randn(sample.shape(), DType::F32, sample.device())?;
-            terms.push((t.sigma * (-decay).sqrt(), &z));
+            terms.push(((t.sigma * (-decay).sqrt()) as f32, &z));
         }
         let prev_sample = combine(&terms)?;
         Ok(StepOutput { prev_sample, pred_original_sample: None })

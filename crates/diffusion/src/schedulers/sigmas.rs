@@ -158,13 +158,14 @@ pub(super) fn check_descending(sigmas: &[f32]) -> Result<()> {
 /// `alpha_t`, `sigma_t` and `lambda_t` of a level: a sample is `alpha_t · clean + sigma_t · noise`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Level {
-    pub(super) alpha: f32,
-    pub(super) sigma: f32,
-    pub(super) lambda: f32,
+    pub(super) alpha: f64,
+    pub(super) sigma: f64,
+    pub(super) lambda: f64,
 }
 
 impl Level {
     pub(super) fn new(sigma: f32) -> Self {
+        let sigma = f64::from(sigma);
         let alpha = 1.0 / (sigma * sigma + 1.0).sqrt();
         let sigma = sigma * alpha;
         Self { alpha, sigma, lambda: alpha.ln() - sigma.ln() }

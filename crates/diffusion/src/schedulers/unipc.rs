@@ -13,7 +13,7 @@ use super::sigmas::{
     karras, range,
 };
 use super::timesteps::{Spacing, TimestepSpacing};
-use super::walk::{Sampler, combine, divide};
+use super::walk::{Sampler, combine};
 use super::{PredictionType, SchedulerConfig, StepOutput};
 use crate::error::{DiffusionError, Result};
 use crate::noise::NoiseSource;
@@ -109,7 +109,7 @@ impl UniPc {
         let mut differences = Vec::with_capacity(order);
         for (i, output) in outputs.iter().enumerate().take(order).skip(1) {
             let rk = (Level::new(self.sigmas[t_index - 1 - i]).lambda - s0.lambda) / h;
-            differences.push(divide(&(output - m0)?, rk)?);
+            differences.push(((output - m0)? / rk)?);
             rks.push(rk);
         }
         rks.push(1.0);
@@ -138,13 +138,13 @@ impl UniPc {
         } else {
             (t.alpha / s0.alpha, t.sigma)
         };
-        let base = combine(&[(from_coeff, from), (-(scale * h_phi_1), m0)])?;
+        let base = combine(&[(from_coeff as f32, from), (-(scale * h_phi_1) as f32, m0)])?;
         if differences.is_empty() {
             // diffusers multiplies B(h) by zero here, which at a last sigma of zero with bh1 is not a number.
             return Ok(base);
         }
-        let weighted: Vec<_> = rhos.iter().copied().zip(&differences).collect();
-        combine(&[(1.0, &base), (-(scale * b_h), &combine(&weighted)?)])
+        let weighted: Vec<_> = rhos.iter().map(|&rho| rho as f32).zip(&differences).collect();
+        combine(&[(1.0, &base), (-(scale * b_h) as f32, &combine(&weighted)?)])
     }
 }
 
@@ -182,13 +182,13 @@ fn schedule(
 }
 
 /// The vector b of the paper: `k! · h φ_{k+1}(h) / B(h)` for k from 1.
-fn right_hand_side(hh: f32, h_phi_1: f32, b_h: f32, order: usize) -> Vec<f32> {
+fn right_hand_side(hh: f64, h_phi_1: f64, b_h: f64, order: usize) -> Vec<f64> {
     let mut h_phi_k = h_phi_1 / hh - 1.0;
     let mut factorial = 1.0;
     (1..=order)
         .map(|i| {
             let value = h_phi_k * factorial / b_h;
-            factorial *= (i + 1) as f32;
+            factorial *= (i + 1) as f64;
             h_phi_k = h_phi_k / hh - 1.0 / factorial;
             value
         })
@@ -196,12 +196,12 @@ fn right_hand_side(hh: f32, h_phi_1: f32, b_h: f32, order: usize) -> Vec<f32> {
 }
 
 /// Rows of the powers 0, 1, … of `rks`.
-fn powers(rks: &[f32], rows: usize) -> Vec<Vec<f32>> {
+fn powers(rks: &[f64], rows: usize) -> Vec<Vec<f64>> {
     (0..rows).map(|power| rks.iter().map(|rk| rk.powi(power as i32)).collect()).collect()
 }
 
 /// The solution of a small linear system, by elimination with row pivots.
-fn solve(mut matrix: Vec<Vec<f32>>, mut values: Vec<f32>) -> Vec<f32> {
+fn solve(mut matrix: Vec<Vec<f64>>, mut values: Vec<f64>) -> Vec<f64> {
     let n = values.len();
     for column in 0..n {
         let pivot = (column..n)
@@ -234,7 +234,7 @@ impl Sampler for UniPc {
 
     fn levels(&self, index: usize) -> (f32, f32) {
         let level = Level::new(self.sigmas[index]);
-        (level.alpha, level.sigma)
+        (level.alpha as f32, level.sigma as f32)
     }
 
     fn restart(&mut self) {
@@ -251,9 +251,14 @@ impl Sampler for UniPc {
         // 1. the clean sample, or the noise
         let level = Level::new(self.sigmas[index]);
         let output = if self.predict_x0 {
-            self.prediction.original(sample, model_output, level.alpha, level.sigma)?
+            self.prediction.original(
+                sample,
+                model_output,
+                level.alpha as f32,
+                level.sigma as f32,
+            )?
         } else {
-            self.prediction.epsilon(sample, model_output, level.alpha, level.sigma)?
+            self.prediction.epsilon(sample, model_output, level.alpha as f32, level.sigma as f32)?
         };
 
         // 2. correct the sample with it

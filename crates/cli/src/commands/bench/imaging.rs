@@ -1,4 +1,4 @@
-//! `photomend bench`: the median time of each stage, on a seeded synthetic scan or on the user's own.
+//! The stages of the picture: on a seeded synthetic scan, or on the user's own.
 
 use std::time::Instant;
 
@@ -7,11 +7,48 @@ use imaging::fill::{FillMethod, FillOptions, fill};
 use imaging::{ColorType, Image, ImagingError, Mask, Samples, io};
 use serde::Serialize;
 
+use super::timing::Timer;
 use crate::args::{BenchArgs, Stage};
-use crate::context::Context;
-use crate::exit::Outcome;
 
-pub(crate) fn run(args: &BenchArgs, context: &Context) -> anyhow::Result<Outcome> {
+/// The picture, and the seconds for one run of each stage.
+#[derive(Default, Serialize)]
+pub(super) struct PictureTimes {
+    width: Option<usize>,
+    height: Option<usize>,
+    megapixels: Option<f64>,
+    coverage: Option<f64>,
+    detect_s: Option<f64>,
+    telea_s: Option<f64>,
+    biharmonic_s: Option<f64>,
+}
+
+impl PictureTimes {
+    /// What the picture is; `None` if no stage needed one.
+    pub(super) fn describe(&self) -> Option<String> {
+        let (width, height, megapixels) = (self.width?, self.height?, self.megapixels?);
+        let percent = self.coverage? * 100.0;
+        Some(format!("{width}×{height} ({megapixels:.1} MP), {percent:.2} % masked"))
+    }
+
+    pub(super) fn table(&self) -> String {
+        let stages =
+            [("detect", self.detect_s), ("telea", self.telea_s), ("biharmonic", self.biharmonic_s)];
+        let mut text = "stage         seconds     MP/s\n".to_owned();
+        for (name, seconds) in stages {
+            if let (Some(seconds), Some(megapixels)) = (seconds, self.megapixels) {
+                text += &format!("{name:<11} {seconds:>9.3} {:>8.1}\n", megapixels / seconds);
+            }
+        }
+        text
+    }
+}
+
+/// Times the stages that are wanted.
+pub(super) fn times(
+    args: &BenchArgs,
+    timer: &Timer<'_>,
+    wanted: impl Fn(Stage) -> bool,
+) -> anyhow::Result<PictureTimes> {
     // 1. the scan
     let (image, mask) = match (&args.image, &args.mask) {
         (Some(image), Some(path)) => {
@@ -23,96 +60,39 @@ pub(crate) fn run(args: &BenchArgs, context: &Context) -> anyhow::Result<Outcome
         }
         _ => synthetic_scan(args.megapixels)?,
     };
+    let mut times = PictureTimes {
+        width: Some(image.width()),
+        height: Some(image.height()),
+        megapixels: Some((image.width() * image.height()) as f64 / 1e6),
+        coverage: Some(mask.coverage()),
+        ..PictureTimes::default()
+    };
 
     // 2. each stage
-    let wanted = |stage| args.only.is_empty() || args.only.contains(&stage);
-    let filled = |method| {
+    let filled = |stage, method| {
         let options = FillOptions { method, ..FillOptions::default() };
-        median(args.repeat, || {
+        timer.median(stage, || {
             let mut image = image.clone();
             let started = Instant::now();
-            fill(&mut image, &mask, &options, context)?;
+            fill(&mut image, &mask, &options, timer.context)?;
             Ok(started.elapsed().as_secs_f64())
         })
     };
-    let detect_s = wanted(Stage::Detect).then(|| {
-        median(args.repeat, || {
-            let params = DetectParams::default();
+    if wanted(Stage::Detect) {
+        let params = DetectParams::default();
+        times.detect_s = Some(timer.median("detection", || {
             let started = Instant::now();
-            detect(&image, &params, context)?;
+            detect(&image, &params, timer.context)?;
             Ok(started.elapsed().as_secs_f64())
-        })
-    });
-    let telea_s = wanted(Stage::Telea).then(|| filled(FillMethod::Telea));
-    let biharmonic_s = wanted(Stage::Biharmonic).then(|| filled(FillMethod::Biharmonic));
-
-    // 3. the table
-    let report = Report {
-        width: image.width(),
-        height: image.height(),
-        megapixels: (image.width() * image.height()) as f64 / 1e6,
-        coverage: mask.coverage(),
-        threads: rayon::current_num_threads(),
-        repeat: args.repeat,
-        detect_s: detect_s.transpose()?,
-        telea_s: telea_s.transpose()?,
-        biharmonic_s: biharmonic_s.transpose()?,
-        peak_rss_bytes: peak_rss_bytes(),
-    };
-    if args.json.json {
-        context.print_json(&report)?;
-    } else {
-        context.print(&report.table())?;
+        })?);
     }
-    Ok(Outcome::Done)
-}
-
-#[derive(Serialize)]
-struct Report {
-    width: usize,
-    height: usize,
-    megapixels: f64,
-    coverage: f64,
-    threads: usize,
-    repeat: u16,
-    detect_s: Option<f64>,
-    telea_s: Option<f64>,
-    biharmonic_s: Option<f64>,
-    peak_rss_bytes: Option<u64>,
-}
-
-impl Report {
-    fn table(&self) -> String {
-        let Self { width, height, megapixels, threads, repeat, .. } = self;
-        let mut text = format!(
-            "{width}×{height} ({megapixels:.1} MP), {:.2} % masked, {threads} threads, median of {repeat}\n\n\
-             stage        seconds     MP/s\n",
-            self.coverage * 100.0
-        );
-        let stages =
-            [("detect", self.detect_s), ("telea", self.telea_s), ("biharmonic", self.biharmonic_s)];
-        for (name, seconds) in stages {
-            if let Some(seconds) = seconds {
-                text += &format!("{name:<10} {seconds:>9.3} {:>8.1}\n", megapixels / seconds);
-            }
-        }
-        if let Some(bytes) = self.peak_rss_bytes {
-            text += &format!("\npeak memory {:.0} MB\n", bytes as f64 / 1e6);
-        }
-        text
+    if wanted(Stage::Telea) {
+        times.telea_s = Some(filled("Telea's fill", FillMethod::Telea)?);
     }
-}
-
-/// The median of `repeat` measurements in seconds; the mean of the middle two for an even number.
-fn median(repeat: u16, mut measure: impl FnMut() -> imaging::Result<f64>) -> imaging::Result<f64> {
-    let mut seconds = (0..repeat).map(|_| measure()).collect::<imaging::Result<Vec<_>>>()?;
-    seconds.sort_by(f64::total_cmp);
-    let middle = seconds.len() / 2;
-    Ok(if seconds.len() % 2 == 0 {
-        (seconds[middle - 1] + seconds[middle]) / 2.0
-    } else {
-        seconds[middle]
-    })
+    if wanted(Stage::Biharmonic) {
+        times.biharmonic_s = Some(filled("biharmonic fill", FillMethod::Biharmonic)?);
+    }
+    Ok(times)
 }
 
 /// A 3:2 RGB scan of a soft scene with grain, dark and bright cracks and a few losses, and the cracks' mask.
@@ -206,13 +186,6 @@ impl SplitMix64 {
     }
 }
 
-/// The most memory that this process has held, as Linux counts it; `None` elsewhere.
-fn peak_rss_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,12 +197,5 @@ mod tests {
         assert_eq!(image.size(), (474, 316));
         assert!((0.001..0.1).contains(&mask.coverage()), "{}", mask.coverage());
         assert_eq!(synthetic_scan(0.15).expect("the same").0, image);
-    }
-
-    #[test]
-    fn the_median_of_an_even_number_lies_between_the_middle_two() {
-        let mut values = [4.0, 1.0, 2.0, 100.0].into_iter();
-        let result = median(4, || Ok(values.next().expect("four values")));
-        assert_eq!(result.expect("no failure"), 3.0);
     }
 }
