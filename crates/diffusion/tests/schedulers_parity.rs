@@ -58,6 +58,24 @@ fn difference(found: &Tensor, reference: &Tensor) -> candle_core::Result<f32> {
     Ok(differences.into_iter().fold(0.0, worse))
 }
 
+/// What a trajectory may differ by.
+///
+/// 1e-5, unless diffusers in f32 differs by more from itself in f64: its multi-step solvers divide differences of
+/// logarithms that are nearly equal; with the cosine schedule clean samples are divided by a signal of
+/// 1e-4; with a zero terminal SNR Euler's samples are of size 4096 · 4, of which f32 resolves 1e-3.
+fn tolerance(case: &Case) -> f32 {
+    let multi_step = case.kind.starts_with("dpmpp") || case.kind == "unipc";
+    if case.kind.starts_with("euler") && case.config["rescale_betas_zero_snr"] == true {
+        3e-3
+    } else if multi_step && case.config["beta_schedule"] == "squaredcos_cap_v2" {
+        5e-4
+    } else if multi_step {
+        5e-5
+    } else {
+        1e-5
+    }
+}
+
 /// The largest difference over a trajectory, its levels and its estimate of the clean sample.
 fn run(case: &Case, number: usize, tensors: &Tensors) -> diffusion::Result<f32> {
     let Case { steps, begin, .. } = *case;
@@ -110,7 +128,7 @@ fn trajectories_parity() {
             Ok(found) => {
                 let entry = worst.entry(kind).or_default();
                 *entry = entry.max(found);
-                if found > 5e-5 {
+                if found > tolerance(case) {
                     failures.push(format!("{found:e}: {what}"));
                 }
             }
