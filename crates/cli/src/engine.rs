@@ -66,7 +66,7 @@ pub(crate) fn load(
 }
 
 /// Names what a LoRA file holds that had no effect.
-fn note_leftovers(report: &LoraReport, context: &Context) {
+pub(crate) fn note_leftovers(report: &LoraReport, context: &Context) {
     let path = report.path.display();
     for (what, names) in [
         ("layers that the model does not have", &report.unused),
@@ -80,7 +80,7 @@ fn note_leftovers(report: &LoraReport, context: &Context) {
 }
 
 /// The first few names.
-fn abridged(names: &[String]) -> String {
+pub(crate) fn abridged(names: &[String]) -> String {
     const SHOWN: usize = 5;
     let more = if names.len() > SHOWN { ", …" } else { "" };
     names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ") + more

@@ -97,7 +97,7 @@ pub(crate) struct DiffusionArgs {
         long, value_name = "PX", help_heading = "Diffusion", requires = "model",
         default_value = "512", value_parser = clap::value_parser!(u16).range(64..=4096)
     )]
-    pub(crate) window: u16,
+    pub(crate) window_size: u16,
 
     /// The strongest enlargement of small damage, 1 to 8; less is faster
     #[arg(
@@ -128,7 +128,7 @@ impl DiffusionArgs {
             scheduler: self.scheduler,
             seed: self.seed,
             windows: WindowOptions {
-                size: usize::from(self.window),
+                size: usize::from(self.window_size),
                 max_zoom: self.max_zoom,
                 ..WindowOptions::default()
             },

@@ -54,6 +54,6 @@ fn networks_are_timed_without_a_checkpoint() {
 #[cfg(not(feature = "cuda"))]
 #[test]
 fn a_device_that_the_build_lacks_is_named_before_any_work() {
-    let expected = "photomend: error: device: expected a build with the cuda feature";
+    let expected = "photomend: error: device: expected a build with the cuda feature on a machine with such a GPU, found a build without it";
     Scene::new().run("bench --only detect,unet --device cuda").fails(1, &[expected]);
 }

@@ -8,5 +8,6 @@ mod help;
 mod hostile;
 mod interrupt;
 mod mask;
+mod model;
 mod restore;
 mod scene;

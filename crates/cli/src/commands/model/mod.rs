@@ -12,12 +12,11 @@ use anyhow::Context as _;
 use diffusion::Device;
 use diffusion::checkpoint::hub::{self, HubOptions};
 use diffusion::checkpoint::{Checkpoint, Component, OpenOptions};
-use diffusion::lora::{
-    AdapterMode, LoraAdapters, LoraReport, LoraSet, LoraSpec, LoraTargets, ModuleNames,
-};
+use diffusion::lora::{AdapterMode, LoraAdapters, LoraSet, LoraSpec, LoraTargets, ModuleNames};
 
 use crate::args::{ModelArgs, ModelCommand};
 use crate::context::Context;
+use crate::engine::note_leftovers;
 use crate::exit::Outcome;
 
 pub(super) fn run(args: &ModelArgs, context: &Context) -> anyhow::Result<Outcome> {
@@ -65,26 +64,4 @@ fn fit(
         note_leftovers(report, context);
     }
     Ok(fitted)
-}
-
-/// Names what a LoRA holds that had no effect.
-fn note_leftovers(report: &LoraReport, context: &Context) {
-    let kinds = [
-        ("layers that the model does not have", &report.unused),
-        ("unknown tensors", &report.unknown),
-    ];
-    for (kind, names) in kinds {
-        if !names.is_empty() {
-            let (path, count) = (report.path.display(), names.len());
-            context.note(&format!("{path}: {count} {kind}: {}", abridged(names)));
-        }
-    }
-}
-
-/// The first few names.
-fn abridged(names: &[String]) -> String {
-    const SHOWN: usize = 5;
-    let more = if names.len() > SHOWN { ", …" } else { "" };
-    let names: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
-    format!("{}{more}", names.join(", "))
 }
