@@ -177,16 +177,18 @@ struct Row<'a> {
     to: &'a mut [f32],
 }
 
-/// `Σ f(at)` over registers from `0` to `len`; `f` gives zeros beyond the end.
+/// `Σ f(at, xs[at])` over registers; `f` gives zeros beyond the end.
 #[inline(always)]
-fn sum<S: Simd>(simd: S, len: usize, f: impl Fn(usize) -> S::V) -> f64 {
+fn sum<S: Simd>(simd: S, xs: &[f32], f: impl Fn(usize, S::V) -> S::V) -> f64 {
     let mut total = 0.0;
-    for start in (0..len).step_by(BLOCK) {
+    for start in (0..xs.len()).step_by(BLOCK) {
         let mut lanes = simd.zero();
-        for at in (start..(start + BLOCK).min(len)).step_by(S::LANES) {
-            lanes = simd.add(lanes, f(at));
+        for at in (start..(start + BLOCK).min(xs.len())).step_by(S::LANES) {
+            lanes = simd.add(lanes, f(at, load(simd, xs, at)));
         }
-        total += simd.to_array(lanes)[..S::LANES].iter().map(|&x| f64::from(x)).sum::<f64>();
+        for &x in &simd.to_array(lanes)[..S::LANES] {
+            total += f64::from(x);
+        }
     }
     total
 }
@@ -203,84 +205,103 @@ fn inside<S: Simd>(simd: S, at: usize, len: usize, x: S::V) -> S::V {
     unsafe { simd.load(array.as_ptr()) }
 }
 
+/// What maps an input to the normalised one.
+#[derive(Clone, Copy)]
+struct Moments<V> {
+    mean: V,
+    inverse: V,
+}
+
+// Functions and not closures: a closure may be compiled apart, and then without the tier's instructions.
+impl<V: Copy> Moments<V> {
+    #[inline(always)]
+    fn normal<S: Simd<V = V>>(self, simd: S, x: V) -> V {
+        simd.mul(simd.sub(x, self.mean), self.inverse)
+    }
+}
+
+#[inline(always)]
+fn apply<S: Simd>(simd: S, activation: Option<Activation>, z: S::V) -> S::V {
+    match activation {
+        Some(activation) => activation.value(simd, z),
+        None => z,
+    }
+}
+
+/// The gradient by what the activation takes.
+#[inline(always)]
+fn pulled<S: Simd>(simd: S, activation: Option<Activation>, z: S::V, grad: S::V) -> S::V {
+    match activation {
+        Some(activation) => simd.mul(grad, activation.slope(simd, z)),
+        None => grad,
+    }
+}
+
 impl Kernel for Row<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { norm, weight, bias, xs, grad, to } = self;
-        let len = xs.len();
-        let mean = sum(simd, len, |at| load(simd, xs, at)) / len as f64;
+        let (len, activation) = (xs.len(), norm.activation);
+        let mean = sum(simd, xs, |_, x| x) / len as f64;
         let mean_v = simd.splat(mean as f32);
-        let variance = sum(simd, len, |at| {
-            let x = simd.sub(load(simd, xs, at), mean_v);
+        let variance = sum(simd, xs, |at, x| {
+            let x = simd.sub(x, mean_v);
             inside(simd, at, len, simd.mul(x, x))
         }) / len as f64;
         let inverse = (variance + norm.eps).sqrt().recip() as f32;
-        let inverse_v = simd.splat(inverse);
-
-        let activation = norm.activation;
-        let apply = |z: S::V| activation.map_or(z, |activation| activation.value(simd, z));
-        // The gradient by what the activation takes.
-        let pulled = |z: S::V, grad: S::V| match activation {
-            Some(activation) => simd.mul(grad, activation.slope(simd, z)),
-            None => grad,
-        };
-        let x_hat = |x: S::V| simd.mul(simd.sub(x, mean_v), inverse_v);
+        let moments = Moments { mean: mean_v, inverse: simd.splat(inverse) };
 
         if norm.per_weight == 1 {
-            let affine = |at: usize, x: S::V| {
-                simd.mul_add(x_hat(x), load(simd, weight, at), load(simd, bias, at))
-            };
-            let Some(grad) = grad else {
-                for at in (0..len).step_by(S::LANES) {
-                    store(simd, to, at, apply(affine(at, load(simd, xs, at))));
-                }
-                return;
-            };
             for at in (0..len).step_by(S::LANES) {
-                let z = affine(at, load(simd, xs, at));
-                let d = simd.mul(pulled(z, load(simd, grad, at)), load(simd, weight, at));
-                store(simd, to, at, d);
+                let weight = load(simd, weight, at);
+                let x = moments.normal(simd, load(simd, xs, at));
+                let z = simd.mul_add(x, weight, load(simd, bias, at));
+                let y = match grad {
+                    None => apply(simd, activation, z),
+                    Some(grad) => {
+                        simd.mul(pulled(simd, activation, z, load(simd, grad, at)), weight)
+                    }
+                };
+                store(simd, to, at, y);
             }
         } else {
             for (channel, (&weight, &bias)) in weight.iter().zip(bias).enumerate() {
                 let range = channel * norm.per_weight..(channel + 1) * norm.per_weight;
                 let (xs, to) = (&xs[range.clone()], &mut to[range.clone()]);
+                let grad = grad.map(|grad| &grad[range]);
                 // (x - mean) · inverse · weight + bias in one multiplication and addition.
                 let scale = simd.splat(inverse * weight);
-                let shift =
-                    simd.splat((f64::from(bias) - mean * f64::from(inverse * weight)) as f32);
-                let affine = |x: S::V| simd.mul_add(x, scale, shift);
-                match grad.map(|grad| &grad[range]) {
-                    None => {
-                        for at in (0..xs.len()).step_by(S::LANES) {
-                            store(simd, to, at, apply(affine(load(simd, xs, at))));
+                let shift = f64::from(bias) - mean * f64::from(inverse * weight);
+                let shift = simd.splat(shift as f32);
+                let weight = simd.splat(weight);
+                for at in (0..xs.len()).step_by(S::LANES) {
+                    let z = simd.mul_add(load(simd, xs, at), scale, shift);
+                    let y = match grad {
+                        None => apply(simd, activation, z),
+                        Some(grad) => {
+                            simd.mul(pulled(simd, activation, z, load(simd, grad, at)), weight)
                         }
-                    }
-                    Some(grad) => {
-                        let weight = simd.splat(weight);
-                        for at in (0..xs.len()).step_by(S::LANES) {
-                            let z = affine(load(simd, xs, at));
-                            store(simd, to, at, simd.mul(pulled(z, load(simd, grad, at)), weight));
-                        }
-                    }
+                    };
+                    store(simd, to, at, y);
                 }
             }
-            if grad.is_none() {
-                return;
-            }
+        }
+        if grad.is_none() {
+            return;
         }
         // `to` holds d, the gradient by x̂: dx = inverse · (d - mean(d) - x̂ · mean(d · x̂)).
-        let mean_d = sum(simd, len, |at| load(simd, to, at)) / len as f64;
-        let mean_dx = sum(simd, len, |at| {
-            inside(simd, at, len, simd.mul(load(simd, to, at), x_hat(load(simd, xs, at))))
+        let mean_d = sum(simd, to, |_, d| d) / len as f64;
+        let mean_dx = sum(simd, to, |at, d| {
+            inside(simd, at, len, simd.mul(d, moments.normal(simd, load(simd, xs, at))))
         }) / len as f64;
         let (mean_d, mean_dx) = (simd.splat(mean_d as f32), simd.splat(mean_dx as f32));
         for at in (0..len).step_by(S::LANES) {
             let d = simd.sub(load(simd, to, at), mean_d);
-            let d = simd.sub(d, simd.mul(x_hat(load(simd, xs, at)), mean_dx));
-            store(simd, to, at, simd.mul(d, inverse_v));
+            let x = moments.normal(simd, load(simd, xs, at));
+            let d = simd.sub(d, simd.mul(x, mean_dx));
+            store(simd, to, at, simd.mul(d, moments.inverse));
         }
     }
 }
