@@ -206,7 +206,7 @@ impl UNet2DConditionConfig {
         check("out_channels", self.out_channels, MAX_CHANNELS)?;
         check("time_embedding_dim", self.time_embed_dim(), 4 * MAX_CHANNELS)?;
         check("time_cond_proj_dim", self.time_cond_proj_dim.unwrap_or(1), MAX_CHANNELS)?;
-        check("downsample_padding", self.downsample_padding + 1, 2)?;
+        check("downsample_padding", self.downsample_padding.saturating_add(1), 2)?;
         for (key, kernel) in
             [("conv_in_kernel", self.conv_in_kernel), ("conv_out_kernel", self.conv_out_kernel)]
         {
