@@ -10,4 +10,5 @@ mod interrupt;
 mod mask;
 mod model;
 mod restore;
+mod restore_model;
 mod scene;
