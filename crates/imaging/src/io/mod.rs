@@ -197,3 +197,21 @@ pub fn write_image(path: &Path, image: &Image, options: &WriteOptions) -> Result
         })
     })
 }
+
+/// A PNG file in memory, of the image's colour type and depth, with its metadata.
+///
+/// # Errors
+/// [`ImagingError::Numeric`] if the image has more pixels a side than PNG files can hold.
+pub fn encode_png(image: &Image) -> Result<Vec<u8>> {
+    let straight = tiff::unmultiplied(image);
+    let mut file = Vec::new();
+    png::encode(&mut file, straight.as_ref().unwrap_or(image)).map_err(|failure| {
+        let reason = match failure {
+            Failure::Io(source) => source.to_string(),
+            Failure::Reason(reason) => reason,
+            Failure::TooLarge { .. } => "too many pixels".to_owned(),
+        };
+        ImagingError::Numeric { what: "PNG file in memory", reason }
+    })?;
+    Ok(file)
+}

@@ -149,6 +149,40 @@ impl Svg {
         ));
     }
 
+    /// A line through all of the points, its corners rounded. Where it crosses itself it is not more opaque.
+    pub(crate) fn polyline(&mut self, points: &[[f64; 2]], stroke: Stroke, opacity: f64) {
+        let mut list = String::with_capacity(points.len() * 14);
+        for [x, y] in points {
+            if !list.is_empty() {
+                list.push(' ');
+            }
+            list.push_str(&number(*x));
+            list.push(',');
+            list.push_str(&number(*y));
+        }
+        let dash = if stroke.dashed { r#" stroke-dasharray="7 4""# } else { "" };
+        let opacity =
+            if opacity < 1.0 { format!(r#" stroke-opacity="{opacity}""#) } else { String::new() };
+        self.element(format_args!(
+            r#"<polyline class="s-{}" points="{list}" fill="none" stroke="{}" stroke-width="{}" stroke-linejoin="round"{opacity}{dash}/>"#,
+            stroke.color.class(),
+            stroke.color.value(),
+            number(stroke.width),
+        ));
+    }
+
+    /// A filled circle.
+    pub(crate) fn dot(&mut self, [x, y]: [f64; 2], radius: f64, color: Color) {
+        self.element(format_args!(
+            r#"<circle class="{}" cx="{}" cy="{}" r="{}" fill="{}"/>"#,
+            color.class(),
+            number(x),
+            number(y),
+            number(radius),
+            color.value(),
+        ));
+    }
+
     /// The outline of a rectangle, in any CSS colour.
     pub(crate) fn outline(&mut self, [x, y, width, height]: [f64; 4], stroke: f64, color: &str) {
         self.element(format_args!(
