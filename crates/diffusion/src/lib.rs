@@ -10,6 +10,7 @@
 //! - weights may be stored in f32, bf16 or f16; activations have the dtype of the inputs.
 
 pub mod checkpoint;
+pub mod components;
 pub mod lora;
 pub mod models;
 pub mod nn;
@@ -17,9 +18,13 @@ pub mod noise;
 pub mod pipelines;
 pub mod schedulers;
 pub mod tokenizer;
+pub mod train;
+pub mod validate;
 
 mod device;
 mod error;
+mod pixels;
+mod random;
 
 pub use crate::device::{DeviceKind, WeightDtype};
 pub use crate::error::{DiffusionError, Result};

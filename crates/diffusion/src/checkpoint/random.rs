@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::{TensorInfo, TensorSource};
 use crate::error::Result;
+use crate::random::{SplitMix64, fnv1a64};
 
 /// Elements that one thread makes at a time, from a generator of their own.
 const CHUNK: usize = 1 << 16;
@@ -51,10 +52,11 @@ impl RandomSource {
             1 => BIAS,
             _ => (fan_in.max(1) as f32).sqrt().recip(),
         };
-        let stream = hash(self.seed, name);
+        let begin = 0xcbf2_9ce4_8422_2325 ^ self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let stream = fnv1a64(begin, name);
         values.par_chunks_mut(CHUNK).enumerate().for_each(|(i, chunk)| {
-            let mut random = SplitMix64(stream.wrapping_add((i as u64) << 40));
-            chunk.fill_with(|| convert(scale * random.normal()));
+            let mut random = SplitMix64::new(stream.wrapping_add((i as u64) << 40));
+            chunk.fill_with(|| convert(scale * random.nearly_normal()));
         });
         values
     }
@@ -86,33 +88,6 @@ impl TensorSource for RandomSource {
                 .to_dtype(dtype)?,
         };
         Ok(tensor.to_device(device)?)
-    }
-}
-
-/// FNV-1a of the name, begun with the seed.
-fn hash(seed: u64, name: &str) -> u64 {
-    let begin = 0xcbf2_9ce4_8422_2325 ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    name.bytes().fold(begin, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
-/// SplitMix64 (Steele, Lea and Flood 2014).
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Mean 0, variance 1, nearly normal: the sum of four uniform numbers of 16 bits each.
-    fn normal(&mut self) -> f32 {
-        let bits = self.next();
-        let sum: u32 = (0..4).map(|i| (bits >> (16 * i)) as u32 & 0xFFFF).sum();
-        // A uniform number's variance is 1/12, that of four is 1/3; the mean of the sum is 2 · 65535.
-        (sum as f32 - 131_070.0) * (3.0_f32.sqrt() / 65_536.0)
     }
 }
 

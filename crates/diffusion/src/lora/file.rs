@@ -136,6 +136,13 @@ impl LoraFile {
         }
     }
 
+    /// The same LoRA with notes for the header of what it is written to.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: BTreeMap<String, String>) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
     /// The file or folder.
     #[must_use]
     pub fn path(&self) -> &Path {

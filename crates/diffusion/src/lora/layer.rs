@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Module as _, Tensor};
 
+use super::dropout::LoraDropout;
 use crate::error::{DiffusionError, Result};
-use crate::nn::Conv2dConfig;
+use crate::nn::{Conv2dConfig, on_kernels};
 
 /// `ΔW = scale · up · down` for one layer (Hu et al. 2021).
 ///
@@ -20,14 +21,32 @@ pub struct LoraLayer {
     pub up: Tensor,
     /// `weight · alpha / r`.
     pub scale: f64,
+    /// What hides inputs at random while training.
+    pub dropout: Option<LoraDropout>,
 }
 
 impl LoraLayer {
+    /// A pair without dropout.
+    #[must_use]
+    pub const fn new(down: Tensor, up: Tensor, scale: f64) -> Self {
+        Self { down, up, scale, dropout: None }
+    }
+
+    /// The inputs that the matrix down sees.
+    fn seen(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
+        self.dropout.as_ref().map_or_else(|| Ok(xs.clone()), |dropout| dropout.forward(xs))
+    }
+
     /// The change to a linear layer's output.
     ///
     /// # Errors
     /// Those of the products.
     pub fn linear(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
+        let xs = self.seen(xs)?;
+        if on_kernels(&xs) {
+            let low = kernels::linear(&xs, &self.down, None)?;
+            return kernels::linear(&low, &self.up, None)?.affine(self.scale, 0.0);
+        }
         let down = self.down.to_dtype(xs.dtype())?.t()?;
         let up = self.up.to_dtype(xs.dtype())?.t()?;
         xs.matmul(&down)?.matmul(&up)?.affine(self.scale, 0.0)
@@ -38,6 +57,12 @@ impl LoraLayer {
     /// # Errors
     /// Those of the convolutions.
     pub fn conv2d(&self, xs: &Tensor, config: Conv2dConfig) -> candle_core::Result<Tensor> {
+        let xs = self.seen(xs)?;
+        if on_kernels(&xs) {
+            let (stride, padding) = (config.stride, config.padding);
+            let low = kernels::conv2d(&xs, &self.down, None, stride, padding)?;
+            return kernels::conv2d(&low, &self.up, None, 1, 0)?.affine(self.scale, 0.0);
+        }
         let down = self.down.to_dtype(xs.dtype())?;
         let up = self.up.to_dtype(xs.dtype())?;
         let low = xs.conv2d(&down, config.padding, config.stride, 1, 1)?;

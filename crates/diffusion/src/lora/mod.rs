@@ -7,6 +7,7 @@
 
 mod config;
 mod convert;
+mod dropout;
 mod file;
 mod keys;
 mod layer;
@@ -18,6 +19,7 @@ mod set;
 mod spec;
 
 pub use convert::{LoraFormat, WriteOptions};
+pub use dropout::{DropoutSeed, LoraDropout};
 pub use file::LoraFile;
 pub use keys::{LoraComponent, LoraKey, LoraPart, LoraStyle};
 pub use layer::{Adapters, LoraLayer};

@@ -184,6 +184,6 @@ impl LoraModule {
         if !(scale as f32).is_finite() {
             return Err(DiffusionError::argument("a LoRA's weight", "a smaller number", strength));
         }
-        Ok(LoraLayer { down: place(&self.down, down)?, up: place(&self.up, up)?, scale })
+        Ok(LoraLayer::new(place(&self.down, down)?, place(&self.up, up)?, scale))
     }
 }

@@ -41,5 +41,6 @@ pub use clip_text::{ClipTextConfig, ClipTextModel};
 pub use config::OneOrMany;
 pub use run::{RunOptions, Stage, run};
 pub use unet_2d_condition::UNet2DConditionModel;
+pub(crate) use unet_2d_condition::UnetStage;
 pub use unet_2d_condition_config::UNet2DConditionConfig;
 pub use vae::DiagonalGaussian;

@@ -150,24 +150,31 @@ impl DownBlock {
         Ok(Self { layers, downsampler })
     }
 
-    /// The block's output; what the way up needs again is pushed to `residuals`.
-    pub(super) fn forward(
+    /// How many layers there are.
+    pub(super) const fn len(&self) -> usize {
+        self.layers.len()
+    }
+
+    pub(super) const fn has_downsampler(&self) -> bool {
+        self.downsampler.is_some()
+    }
+
+    pub(super) fn layer(
         &self,
+        layer: usize,
         xs: &Tensor,
         temb: &Tensor,
         context: &Tensor,
-        residuals: &mut Vec<Tensor>,
     ) -> Result<Tensor> {
-        let mut xs = xs.clone();
-        for layer in &self.layers {
-            xs = layer.forward(&xs, temb, context)?;
-            residuals.push(xs.clone());
+        self.layers[layer].forward(xs, temb, context)
+    }
+
+    /// Half the resolution; `xs` itself in the block that keeps it.
+    pub(super) fn downsample(&self, xs: &Tensor) -> Result<Tensor> {
+        match &self.downsampler {
+            Some(downsampler) => downsampler.forward(xs),
+            None => Ok(xs.clone()),
         }
-        if let Some(downsampler) = &self.downsampler {
-            xs = downsampler.forward(&xs)?;
-            residuals.push(xs.clone());
-        }
-        Ok(xs)
     }
 }
 
@@ -254,27 +261,31 @@ impl UpBlock {
         Ok(Self { layers, upsampler })
     }
 
-    /// Takes its residuals off the end of `residuals`; what remains there says the size to enlarge to.
-    pub(super) fn forward(
+    /// How many layers there are.
+    pub(super) const fn len(&self) -> usize {
+        self.layers.len()
+    }
+
+    pub(super) const fn has_upsampler(&self) -> bool {
+        self.upsampler.is_some()
+    }
+
+    pub(super) fn layer(
         &self,
+        layer: usize,
         xs: &Tensor,
+        residual: &Tensor,
         temb: &Tensor,
         context: &Tensor,
-        residuals: &mut Vec<Tensor>,
     ) -> Result<Tensor> {
-        let mut xs = xs.clone();
-        for layer in &self.layers {
-            let residual = residuals.pop().expect("one was pushed for every layer on the way up");
-            xs = layer.forward(&Tensor::cat(&[&xs, &residual], 1)?, temb, context)?;
+        self.layers[layer].forward(&Tensor::cat(&[xs, residual], 1)?, temb, context)
+    }
+
+    /// Twice the resolution, or `size`; `xs` itself in the block that keeps it.
+    pub(super) fn upsample(&self, xs: &Tensor, size: Option<(usize, usize)>) -> Result<Tensor> {
+        match &self.upsampler {
+            Some(upsampler) => upsampler.forward(xs, size),
+            None => Ok(xs.clone()),
         }
-        let Some(upsampler) = &self.upsampler else { return Ok(xs) };
-        let size = match residuals.last() {
-            Some(residual) => {
-                let (_, _, h, w) = residual.dims4()?;
-                Some((h, w))
-            }
-            None => None,
-        };
-        upsampler.forward(&xs, size)
     }
 }

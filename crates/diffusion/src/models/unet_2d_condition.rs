@@ -10,6 +10,37 @@ use crate::nn::{
     timestep_embedding, timestep_values,
 };
 
+/// A piece of the network: what training computes again when it keeps few activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnetStage {
+    /// The first convolution.
+    ConvIn,
+    /// A resnet and, in blocks with attention, a transformer, on the way down.
+    Down { block: usize, layer: usize },
+    /// The end of a block on the way down.
+    Downsample { block: usize },
+    /// The lowest resolution.
+    Mid,
+    /// A layer on the way up; takes a residual.
+    Up { block: usize, layer: usize },
+    /// The end of a block on the way up.
+    Upsample { block: usize },
+    /// The last norm and convolution.
+    Out,
+}
+
+impl UnetStage {
+    /// True if the way up needs its output again.
+    pub(crate) const fn leaves_residual(self) -> bool {
+        matches!(self, Self::ConvIn | Self::Down { .. } | Self::Downsample { .. })
+    }
+
+    /// True if it takes a residual.
+    pub(crate) const fn takes_residual(self) -> bool {
+        matches!(self, Self::Up { .. })
+    }
+}
+
 /// Predicts the noise (or velocity) in latents at a timestep, given a text.
 #[derive(Clone, Debug)]
 pub struct UNet2DConditionModel {
@@ -165,41 +196,99 @@ impl UNet2DConditionModel {
         timestep_cond: Option<&Tensor>,
     ) -> Result<Tensor> {
         self.check_inputs(sample, timestep, encoder_hidden_states, timestep_cond)?;
+        let context = encoder_hidden_states.to_dtype(sample.dtype())?;
+        let temb = self.time_embedding(timestep, timestep_cond, sample)?;
+        let mut xs = sample.clone();
+        let mut residuals = Vec::new();
+        for stage in self.stages() {
+            xs = self.run_stage(stage, &xs, &mut residuals, &temb, &context)?;
+        }
+        Ok(xs)
+    }
+
+    /// The embedding of the timesteps, in the dtype and on the device of `sample`: sines in f32, then two layers.
+    ///
+    /// # Shapes
+    /// - timestep: `(b)`; `timestep_cond`: `(b, time_cond_proj_dim)`
+    /// - returns: `(b, time_embed_dim)`
+    pub(crate) fn time_embedding(
+        &self,
+        timestep: &Tensor,
+        timestep_cond: Option<&Tensor>,
+        sample: &Tensor,
+    ) -> Result<Tensor> {
         let dtype = sample.dtype();
-        let context = encoder_hidden_states.to_dtype(dtype)?;
-
-        // 0. centre
-        let centred;
-        let sample = if self.config.center_input_sample {
-            centred = sample.affine(2.0, -1.0)?;
-            &centred
-        } else {
-            sample
-        };
-
-        // 1. time: sines in f32, then the model's dtype
         let timesteps = timestep_values(timestep)?;
         let projected = timestep_embedding(&timesteps, self.time_proj, sample.device())?;
         let timestep_cond = timestep_cond.map(|cond| cond.to_dtype(dtype)).transpose()?;
-        let temb =
-            self.time_embedding.forward(&projected.to_dtype(dtype)?, timestep_cond.as_ref())?;
+        self.time_embedding.forward(&projected.to_dtype(dtype)?, timestep_cond.as_ref())
+    }
 
-        // 2. down, 3. middle, 4. up
-        let mut xs = self.conv_in.forward(sample)?;
-        let mut residuals = vec![xs.clone()];
-        for block in &self.down_blocks {
-            xs = block.forward(&xs, &temb, &context, &mut residuals)?;
+    /// The stages that a sample passes through, in order.
+    pub(crate) fn stages(&self) -> Vec<UnetStage> {
+        let mut stages = vec![UnetStage::ConvIn];
+        for (block, down) in self.down_blocks.iter().enumerate() {
+            stages.extend((0..down.len()).map(|layer| UnetStage::Down { block, layer }));
+            if down.has_downsampler() {
+                stages.push(UnetStage::Downsample { block });
+            }
         }
-        if let Some(block) = &self.mid_block {
-            xs = block.forward(&xs, &temb, &context)?;
+        if self.mid_block.is_some() {
+            stages.push(UnetStage::Mid);
         }
-        for block in &self.up_blocks {
-            xs = block.forward(&xs, &temb, &context, &mut residuals)?;
+        for (block, up) in self.up_blocks.iter().enumerate() {
+            stages.extend((0..up.len()).map(|layer| UnetStage::Up { block, layer }));
+            if up.has_upsampler() {
+                stages.push(UnetStage::Upsample { block });
+            }
         }
+        stages.push(UnetStage::Out);
+        stages
+    }
 
-        // 5. out
-        let xs = self.conv_norm_out.forward_then(&xs, self.activation)?;
-        Ok(self.conv_out.forward(&xs)?)
+    /// One stage. What the way up needs again is pushed to `residuals`, and taken off its end there.
+    ///
+    /// # Errors
+    /// Those of the tensor operations.
+    pub(crate) fn run_stage(
+        &self,
+        stage: UnetStage,
+        xs: &Tensor,
+        residuals: &mut Vec<Tensor>,
+        temb: &Tensor,
+        context: &Tensor,
+    ) -> Result<Tensor> {
+        let out = match stage {
+            UnetStage::ConvIn if self.config.center_input_sample => {
+                self.conv_in.forward(&xs.affine(2.0, -1.0)?)?
+            }
+            UnetStage::ConvIn => self.conv_in.forward(xs)?,
+            UnetStage::Down { block, layer } => {
+                self.down_blocks[block].layer(layer, xs, temb, context)?
+            }
+            UnetStage::Downsample { block } => self.down_blocks[block].downsample(xs)?,
+            UnetStage::Mid => match &self.mid_block {
+                Some(mid) => mid.forward(xs, temb, context)?,
+                None => xs.clone(),
+            },
+            UnetStage::Up { block, layer } => {
+                let residual =
+                    residuals.pop().expect("one was pushed for every layer on the way up");
+                self.up_blocks[block].layer(layer, xs, &residual, temb, context)?
+            }
+            UnetStage::Upsample { block } => {
+                // What comes next is joined with what remains there, so that says the size, odd ones too.
+                let size = residuals.last().map(Tensor::dims4).transpose()?;
+                self.up_blocks[block].upsample(xs, size.map(|(_, _, h, w)| (h, w)))?
+            }
+            UnetStage::Out => {
+                self.conv_out.forward(&self.conv_norm_out.forward_then(xs, self.activation)?)?
+            }
+        };
+        if stage.leaves_residual() {
+            residuals.push(out.clone());
+        }
+        Ok(out)
     }
 
     fn check_inputs(

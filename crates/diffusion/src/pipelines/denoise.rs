@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::Components;
+use crate::components::Components;
 use crate::error::{DiffusionError, Result};
 use crate::nn::guidance_scale_embedding;
 use crate::noise::NoiseSource;

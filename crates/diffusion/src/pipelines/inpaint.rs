@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use imaging::Observer;
 
 use super::denoise::{Conditioning, Kept, denoise, first_step};
-use super::{Components, MaskShrink, PromptEmbeds, latent_mask};
+use crate::components::{Components, MaskShrink, PromptEmbeds, latent_mask};
 use crate::error::{DiffusionError, Result};
 use crate::noise::NoiseSource;
 use crate::schedulers::SchedulerKind;

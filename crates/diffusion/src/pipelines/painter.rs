@@ -10,11 +10,11 @@ use imaging::{Image, Mask, Observer, Rect};
 use super::colour::match_kept_ring;
 use super::denoise::{Conditioning, Kept, denoise, first_step};
 use super::inpaint::repeat;
-use super::pixels::{crop, decoded_planes, image_tensor, mask_tensor};
 use super::restore::{RepaintReport, Restorer};
-use super::{Components, MaskShrink, latent_mask};
+use crate::components::{Components, MaskShrink, latent_mask};
 use crate::error::Result;
 use crate::noise::{NoiseSource, TorchNoise};
+use crate::pixels::{crop, decoded_planes, image_tensor, mask_tensor};
 
 /// A window, and what the network does with it.
 #[derive(Clone, Debug)]
@@ -135,7 +135,13 @@ impl Painter<'_> {
         let scaled = |image: &Tensor| -> Result<Tensor> {
             Ok((vae.encode(image)?.mode() * vae.scaling_factor())?)
         };
-        let masked_image_latents = scaled(&image.broadcast_mul(&(1.0 - &mask)?)?)?;
+        let masked_image_latents = if self.restorer.options.show_damage {
+            let seen = |job: &Job| image_tensor(self.original, job.window.rect, job.size);
+            let seen = Tensor::cat(&batch.iter().map(seen).collect::<Result<Vec<_>>>()?, 0)?;
+            scaled(&seen.to_device(device)?.to_dtype(*dtype)?)?
+        } else {
+            scaled(&image.broadcast_mul(&(1.0 - &mask)?)?)?
+        };
         let needs_image = !from_noise || !self.restorer.components.sees_mask();
         let image_latents = needs_image.then(|| scaled(&image)).transpose()?;
         self.report.encode_time += started.elapsed();

@@ -16,14 +16,12 @@ use serde::{Serialize, Serializer};
 use super::denoise::first_step;
 use super::inpaint::{InpaintOptions, inpaint};
 use super::painter::{Painter, Progress, batches};
-use super::pixels::{blend_in, decoded_planes, image_tensor, mask_tensor, paste_all};
-use super::{Components, PromptEmbeds};
+pub use crate::components::DEFAULT_PROMPT;
+use crate::components::{Components, PromptEmbeds};
 use crate::error::{DiffusionError, Result};
 use crate::noise::TorchNoise;
+use crate::pixels::{blend_in, decoded_planes, image_tensor, mask_tensor, paste_all};
 use crate::schedulers::SchedulerKind;
-
-/// What to ask for when the caller has no wish of his own.
-pub const DEFAULT_PROMPT: &str = "a well preserved photograph, sharp, natural, intact";
 
 /// What to lead away from when the caller has no wish of his own.
 pub const DEFAULT_NEGATIVE_PROMPT: &str =
@@ -76,6 +74,9 @@ pub struct RestoreOptions {
     pub windows: WindowOptions,
     /// Windows that go through the network together, at least 1. The result does not depend on it. Default: 1.
     pub batch_size: usize,
+    /// Show the network the damaged picture whole, and not with the damage cut out: for LoRAs that were trained so, to
+    /// undo what covers a picture without hiding it (motion blur, fading, stains). Default: false.
+    pub show_damage: bool,
     /// The classical fill that the damage starts from.
     pub prefill: FillOptions,
 }
@@ -91,6 +92,7 @@ impl Default for RestoreOptions {
             seed: 0,
             windows: WindowOptions::default(),
             batch_size: 1,
+            show_damage: false,
             prefill: FillOptions::default(),
         }
     }

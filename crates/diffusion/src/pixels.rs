@@ -8,7 +8,7 @@ use imaging::{ColorType, Image, Mask, Plane, Rect};
 use crate::error::Result;
 
 /// A window of the picture as the network sees it, `(1, 3, h, w)` in `[-1, 1]`; grey three times.
-pub(super) fn image_tensor(image: &Image, rect: Rect, size: (usize, usize)) -> Result<Tensor> {
+pub(crate) fn image_tensor(image: &Image, rect: Rect, size: (usize, usize)) -> Result<Tensor> {
     let (width, height) = size;
     let planes = image.color_planes(rect);
     let mut values = Vec::with_capacity(3 * width * height);
@@ -21,7 +21,7 @@ pub(super) fn image_tensor(image: &Image, rect: Rect, size: (usize, usize)) -> R
 }
 
 /// A window of the mask, `(1, 1, h, w)`: 1 wherever a pixel of the network touches a damaged one of the picture.
-pub(super) fn mask_tensor(mask: &Mask, rect: Rect, size: (usize, usize)) -> Result<Tensor> {
+pub(crate) fn mask_tensor(mask: &Mask, rect: Rect, size: (usize, usize)) -> Result<Tensor> {
     let (width, height) = size;
     let touched =
         |at: usize, from: usize, to: usize| (at * from / to)..((at + 1) * from).div_ceil(to);
@@ -44,7 +44,7 @@ pub(super) fn mask_tensor(mask: &Mask, rect: Rect, size: (usize, usize)) -> Resu
 
 /// The decoder's output `(1, 3, h, w)`, about `[-1, 1]`, as planes in about `[0, 1]` of the size of `rect`: one a
 /// colour channel of a picture of this kind.
-pub(super) fn decoded_planes(
+pub(crate) fn decoded_planes(
     decoded: &Tensor,
     rect: Rect,
     color: ColorType,
@@ -68,7 +68,7 @@ fn luma(rgb: &[Plane<f32>]) -> Plane<f32> {
 }
 
 /// The part of the mask in `rect`.
-pub(super) fn crop(mask: &Mask, rect: Rect) -> Mask {
+pub(crate) fn crop(mask: &Mask, rect: Rect) -> Mask {
     let plane = mask.plane();
     Mask::from_plane(Plane::from_fn(rect.width, rect.height, |x, y| {
         plane.get(rect.x + x, rect.y + y)
@@ -76,12 +76,12 @@ pub(super) fn crop(mask: &Mask, rect: Rect) -> Mask {
 }
 
 /// Replaces every damaged pixel of `canvas` by that of `planes`, which cover the whole picture.
-pub(super) fn paste_all(canvas: &mut Image, planes: &[Plane<f32>], damage: &Mask) -> Result<()> {
+pub(crate) fn paste_all(canvas: &mut Image, planes: &[Plane<f32>], damage: &Mask) -> Result<()> {
     Ok(composite(canvas, canvas.bounds(), planes, damage)?)
 }
 
 /// Blends `canvas` into `image` by `weights`, in strips, so that no second picture of floats is held.
-pub(super) fn blend_in(image: &mut Image, canvas: &Image, weights: &Mask) -> Result<()> {
+pub(crate) fn blend_in(image: &mut Image, canvas: &Image, weights: &Mask) -> Result<()> {
     const ROWS: usize = 64;
     let Some(damaged) = weights.bounding_box() else { return Ok(()) };
     for y in (damaged.y..damaged.bottom()).step_by(ROWS) {

@@ -1,11 +1,13 @@
 //! From a mask of pixels to a mask of latents.
 
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{DiffusionError, Result};
 
 /// How a mask of pixels becomes one of latents.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MaskShrink {
     /// A latent is repainted if any of its pixels is: thin cracks survive.
     #[default]

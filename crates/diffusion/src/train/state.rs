@@ -1,0 +1,153 @@
+//! Checkpoints to resume from: weights, moments and averages in one file that appears whole or not at all.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use serde_json::{Value, json};
+
+use super::learner::{Learner, set, values};
+use super::settings::first_difference;
+use crate::checkpoint::{SafetensorsFile, TensorSource as _, save_tensors};
+use crate::error::{DiffusionError, Result};
+
+/// The key of the notes in the file's metadata.
+const KEY: &str = "photomend_training_state";
+
+/// What a checkpoint belongs to.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Identity {
+    /// The settings that must agree.
+    pub(super) settings: Value,
+    /// The pictures, by content.
+    pub(super) data: String,
+}
+
+/// The folder of a run's checkpoints.
+#[derive(Clone, Debug)]
+pub(super) struct States {
+    folder: PathBuf,
+}
+
+impl States {
+    pub(super) fn new(output: &Path) -> Self {
+        Self { folder: output.join("checkpoints") }
+    }
+
+    /// The checkpoints, the newest last.
+    pub(super) fn list(&self) -> Result<Vec<(u64, PathBuf)>> {
+        if !self.folder.is_dir() {
+            return Ok(Vec::new());
+        }
+        let fail = |source| DiffusionError::io(&self.folder, "list", source);
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.folder).map_err(fail)? {
+            let path = entry.map_err(fail)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let step =
+                name.strip_prefix("step-").and_then(|rest| rest.strip_suffix(".safetensors"));
+            if let Some(step) = step.and_then(|step| step.parse().ok()) {
+                found.push((step, path));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Removes all of them: another run begins.
+    pub(super) fn clear(&self) -> Result<()> {
+        for (_, path) in self.list()? {
+            std::fs::remove_file(&path)
+                .map_err(|source| DiffusionError::io(&path, "remove", source))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint and removes all but the newest `keep`.
+    pub(super) fn save(
+        &self,
+        learner: &Learner,
+        identity: &Identity,
+        keep: usize,
+    ) -> Result<PathBuf> {
+        std::fs::create_dir_all(&self.folder)
+            .map_err(|source| DiffusionError::io(&self.folder, "create the folder", source))?;
+        let mut tensors = HashMap::new();
+        for (at, parameter) in learner.parameters().iter().enumerate() {
+            let mut put = |kind: &str, values: &[f32]| -> Result<()> {
+                let tensor = Tensor::from_slice(values, parameter.var.shape(), &Device::Cpu)?;
+                tensors.insert(format!("{kind}.{}", parameter.name), tensor);
+                Ok(())
+            };
+            put("weights", &values(parameter)?)?;
+            put("first_moment", &learner.moments[at].first)?;
+            put("second_moment", &learner.moments[at].second)?;
+            if let Some(ema) = &learner.ema {
+                put("average", &ema.shadows[at])?;
+            }
+        }
+        let notes = json!({
+            "step": learner.step, "settings": identity.settings, "data": identity.data,
+        });
+        let metadata = BTreeMap::from([(KEY.to_owned(), notes.to_string())]);
+        let path = self.folder.join(format!("step-{:08}.safetensors", learner.step));
+        save_tensors(&path, true, &tensors, &metadata)?;
+        let all = self.list()?;
+        for (_, old) in all.iter().rev().skip(keep) {
+            std::fs::remove_file(old)
+                .map_err(|source| DiffusionError::io(old, "remove", source))?;
+        }
+        Ok(path)
+    }
+
+    /// Brings the learner to the newest checkpoint; false if there is none.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Argument`] naming the setting in which the checkpoint's run is another one;
+    /// [`DiffusionError::Checkpoint`] or [`DiffusionError::TensorShape`] if the file is damaged.
+    pub(super) fn resume(&self, learner: &mut Learner, identity: &Identity) -> Result<bool> {
+        let Some((_, path)) = self.list()?.pop() else { return Ok(false) };
+        let fail = |problem: &str| DiffusionError::checkpoint(&path, problem);
+        let file = SafetensorsFile::open(&path)?;
+        let notes = file.metadata().get(KEY).ok_or_else(|| {
+            fail("expected a checkpoint of a training run, found another safetensors file")
+        })?;
+        let notes: Value = serde_json::from_str(notes).map_err(|error| fail(&error.to_string()))?;
+        if let Some((name, before, now)) = first_difference(&notes["settings"], &identity.settings)
+        {
+            return Err(DiffusionError::argument(
+                name,
+                format!("{before}, as in the run that is resumed ({})", path.display()),
+                now,
+            ));
+        }
+        if notes["data"] != Value::String(identity.data.clone()) {
+            return Err(DiffusionError::argument(
+                "data",
+                format!("the pictures of the run that is resumed ({})", path.display()),
+                "other pictures, or changed ones",
+            ));
+        }
+        let step = notes["step"].as_u64().ok_or_else(|| fail("expected a step in its notes"))?;
+        let read = |name: String, shape: &[usize]| -> Result<Vec<f32>> {
+            let tensor = file.read(&name, shape, candle_core::DType::F32, &Device::Cpu)?;
+            Ok(tensor.flatten_all()?.to_vec1()?)
+        };
+        // Read everything before anything is changed.
+        let mut all = Vec::with_capacity(learner.parameters().len());
+        for parameter in learner.parameters() {
+            let get = |kind: &str| read(format!("{kind}.{}", parameter.name), parameter.var.dims());
+            let average = learner.ema.is_some().then(|| get("average")).transpose()?;
+            all.push((get("weights")?, get("first_moment")?, get("second_moment")?, average));
+        }
+        for (at, (weights, first, second, average)) in all.into_iter().enumerate() {
+            set(&learner.parameters()[at], &weights)?;
+            (learner.moments[at].first, learner.moments[at].second) = (first, second);
+            if let (Some(ema), Some(average)) = (&mut learner.ema, average) {
+                ema.shadows[at] = average;
+            }
+        }
+        learner.step = step;
+        Ok(true)
+    }
+}

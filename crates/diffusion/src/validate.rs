@@ -1,0 +1,98 @@
+//! Judges a model in training by restoring pictures with it, as `photomend restore` would.
+
+use candle_core::DType;
+use imaging::io::{ReadOptions, read_image, read_mask};
+use imaging::metrics::{SsimWindow, masked_psnr, psnr, ssim};
+use imaging::report::sheet::{SheetOptions, comparison, worst_damage};
+use imaging::restore::MaskSource;
+use imaging::windows::WindowOptions;
+use imaging::{ColorType, Image, ImagingError, Mask, Observer, Samples};
+
+use crate::components::Components;
+use crate::error::Result;
+use crate::pipelines::restore::{RestoreOptions, Restorer};
+use crate::train::data::{MaskedImage, TripletPaths};
+use crate::train::{MeanScores, Subject, Validation, Validator};
+
+/// Windows are no smaller than this, whatever the resolution of the training.
+const SMALLEST_WINDOW: usize = 64;
+
+/// Restores every held-out picture under its given mask, and compares with the clean one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RestoreValidator;
+
+impl Validator for RestoreValidator {
+    fn validate(&self, subject: &Subject<'_>, observer: &dyn Observer) -> Result<Validation> {
+        let settings = &subject.options.validation;
+        // As in `LoadOptions::compute_dtype`; GPUs keep what the base is stored in.
+        let dtype = match subject.options.base.dtype.dtype() {
+            stored if !subject.device.is_cpu() => stored,
+            _ => DType::F32,
+        };
+        let components = Components::from_parts(
+            subject.vae.clone(),
+            subject.unet.clone(),
+            subject.scheduler.clone(),
+            subject.device.clone(),
+            dtype,
+        );
+        let size = settings.window_size.unwrap_or(subject.options.data.resolution);
+        let options = RestoreOptions {
+            num_inference_steps: settings.steps,
+            guidance_scale: settings.guidance,
+            windows: WindowOptions {
+                // Windows are of whole latents at every resolution of the UNet.
+                size: size.max(SMALLEST_WINDOW).next_multiple_of(components.multiple()),
+                ..WindowOptions::default()
+            },
+            seed: subject.options.run.seed,
+            show_damage: subject.options.data.masked_image == MaskedImage::Whole,
+            ..RestoreOptions::default()
+        };
+        let restorer =
+            Restorer { components: &components, prompts: subject.prompts, options: &options };
+        let read = ReadOptions::default();
+        let mut sums = [MeanScores::default(); 2];
+        let mut sheets = Vec::new();
+        let total = subject.triplets.len();
+        for (at, TripletPaths { clean, damaged, mask }) in subject.triplets.iter().enumerate() {
+            observer.progress("validate", at as u64, total as u64);
+            observer.check()?;
+            let (clean, before) = (read_image(clean, &read)?, read_image(damaged, &read)?);
+            let mask = read_mask(mask, &read)?;
+            let source = MaskSource::Given { mask: mask.binarized(128), dilate: 0, feather: 0.0 };
+            let after = restorer.restore(before.clone(), source, &Quiet(observer))?.image;
+            for (sum, image) in sums.iter_mut().zip([&after, &before]) {
+                sum.psnr += psnr(&clean, image)? / total as f64;
+                let masked = masked_psnr(&clean, image, &mask)?;
+                sum.masked_psnr += masked.unwrap_or(f64::NAN) / total as f64;
+                sum.ssim += ssim(&clean, image, SsimWindow::default())? / total as f64;
+            }
+            if sheets.len() < settings.images {
+                let name = damaged.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                sheets.push((name, sheet(&before, &mask, &after, &clean)?));
+            }
+        }
+        observer.progress("validate", total as u64, total as u64);
+        Ok(Validation { scores: sums[0], before: sums[1], sheets })
+    }
+}
+
+/// Passes on the wish to stop, and none of the progress within a picture.
+struct Quiet<'a>(&'a dyn Observer);
+
+impl Observer for Quiet<'_> {
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
+}
+
+/// Damaged → Mask → Restored → Clean, and below the part with the most damage enlarged.
+fn sheet(before: &Image, mask: &Mask, after: &Image, clean: &Image) -> Result<Image, ImagingError> {
+    let weights = Samples::U8(mask.plane().data().to_vec());
+    let mask_image = Image::new(mask.width(), mask.height(), ColorType::Gray, weights)?;
+    let options = SheetOptions { focus: worst_damage(mask), ..SheetOptions::default() };
+    let panels =
+        [("Damaged", before), ("Mask", &mask_image), ("Restored", after), ("Clean", clean)];
+    comparison(&panels, &options)
+}
