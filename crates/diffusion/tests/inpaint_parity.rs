@@ -6,9 +6,9 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use diffusion::checkpoint::{Checkpoint, OpenOptions, SafetensorsFile};
+use diffusion::components::{Components, LoadOptions, PromptEmbeds};
 use diffusion::noise::GivenNoise;
 use diffusion::pipelines::inpaint::{InpaintOptions, inpaint, to_u8};
-use diffusion::pipelines::{Components, LoadOptions, PromptEmbeds};
 use imaging::Silent;
 use serde::Deserialize;
 

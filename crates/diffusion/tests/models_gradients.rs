@@ -102,7 +102,7 @@ fn every_lora_tensor_of_the_unet_gets_a_gradient() -> Result<()> {
         };
         let down = var("lora_A", &[rank, input])?;
         let up = var("lora_B", &[out, rank])?;
-        layers.insert(path.to_owned(), vec![LoraLayer { down, up, scale: 0.5 }]);
+        layers.insert(path.to_owned(), vec![LoraLayer::new(down, up, 0.5)]);
     }
     // Transformers: 1 down, 1 middle, 2 up; two attentions each; four layers; two tensors.
     assert_eq!(vars.len(), 4 * 2 * 4 * 2);
@@ -165,8 +165,7 @@ fn gradients_flow_through_the_text_encoder() -> Result<()> {
     let path = "text_model.encoder.layers.0.self_attn.q_proj";
     let down = Var::from_tensor(&randn("down", &[2, 8]))?;
     let up = Var::from_tensor(&randn("up", &[8, 2]))?;
-    let layer =
-        LoraLayer { down: down.as_tensor().clone(), up: up.as_tensor().clone(), scale: 1.0 };
+    let layer = LoraLayer::new(down.as_tensor().clone(), up.as_tensor().clone(), 1.0);
     let adapters = Adapters::live_set(HashMap::from([(path.to_owned(), vec![layer])]));
     let model = ClipTextModel::load(&config, &params(&source).with_adapters(Arc::new(adapters)))?;
     let embeddings = Var::from_tensor(&randn("embeddings", &[1, 7, 8]))?;

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{DType, Device};
 use diffusion::checkpoint::{Checkpoint, OpenOptions};
+use diffusion::components::{Components, LoadOptions, PromptEmbeds};
 use diffusion::noise::{NoiseSource, TorchNoise};
 use diffusion::pipelines::restore::{Pipeline, RestoreOptions, Restorer, Strength};
-use diffusion::pipelines::{Components, LoadOptions, PromptEmbeds};
 use imaging::restore::MaskSource;
 use imaging::windows::WindowOptions;
 use imaging::{ColorType, Image, ImagingError, Mask, Observer, Samples, Silent};
@@ -218,4 +218,16 @@ fn options_and_masks_that_do_not_fit_are_named() {
         error,
         ImagingError::check_size("mask", (80, 70), (70, 80)).unwrap_err().to_string()
     );
+}
+
+#[test]
+fn a_network_that_is_shown_the_damage_paints_otherwise() {
+    let components = model("pndm", DType::F32);
+    let mask = damage(150, 110);
+    let before = picture(150, 110, ColorType::Rgb, false);
+    let hidden = restore(&components, &quick(), before.clone(), mask.clone());
+    let options = RestoreOptions { show_damage: true, ..quick() };
+    let shown = restore(&components, &options, before.clone(), mask.clone());
+    check_kept(&before, &shown, &mask);
+    assert_ne!(shown, hidden);
 }

@@ -25,7 +25,7 @@ fn trainable(world: &World, component: LoraComponent) -> (Adapters, Vec<(String,
         };
         let down = variable("down", module.down());
         let up = variable("up", module.up());
-        layers.insert(path, vec![LoraLayer { down, up, scale: module.scale() }]);
+        layers.insert(path, vec![LoraLayer::new(down, up, module.scale())]);
     }
     (Adapters::live_set(layers), variables)
 }
