@@ -4,8 +4,9 @@ use anyhow::Context as _;
 use diffusion::checkpoint::hub::{self, HubOptions};
 use diffusion::checkpoint::{Checkpoint, Component, OpenOptions};
 use diffusion::lora::{AdapterMode, LoraReport, LoraSet, LoraTargets, ModuleNames};
+
+use diffusion::components::{Components, LoadOptions, PromptEmbeds, encode_prompts};
 use diffusion::pipelines::restore::{RestoreOptions, Restorer};
-use diffusion::pipelines::{Components, LoadOptions, PromptEmbeds, encode_prompts};
 use imaging::fill::FillOptions;
 
 use crate::args::DiffusionArgs;

@@ -38,6 +38,17 @@ impl Progress {
         bars.add(ProgressBar::new(total as u64).with_style(style(&template)))
     }
 
+    /// A bar over `total` steps of which `done` were done before, with a message beside it.
+    pub(crate) fn steps(&self, total: u64, done: u64) -> ProgressBar {
+        let Some(bars) = &self.0 else { return ProgressBar::hidden() };
+        let template = "{bar:24} {pos}/{len} steps · {msg} · {elapsed} · ETA {eta}";
+        let bar = bars.add(ProgressBar::new(total).with_style(style(template)));
+        // Steps of an earlier session say nothing about the speed of this one.
+        bar.set_position(done);
+        bar.reset_eta();
+        bar
+    }
+
     /// A line for the stages of one job, called `name`; it appears with the first stage.
     pub(crate) fn stage_line(&self, name: &str) -> StageLine {
         StageLine { bars: self.0.clone(), name: name.to_owned(), current: Mutex::new(None) }

@@ -102,11 +102,11 @@ fn recipe(text: &str) -> Result<DamageRecipe, String> {
     DamageRecipe::parse(text).map_err(|error| error.to_string())
 }
 
-fn mix(text: &str) -> Result<RangeInclusive<usize>, String> {
+pub(super) fn mix(text: &str) -> Result<RangeInclusive<usize>, String> {
     range(text, 1..=usize::MAX).ok_or_else(|| "expected N or N..M with 1 ≤ N ≤ M".to_owned())
 }
 
-fn severity(text: &str) -> Result<RangeInclusive<f32>, String> {
+pub(super) fn severity(text: &str) -> Result<RangeInclusive<f32>, String> {
     range(text, 0.0..=1.0).ok_or_else(|| "expected S or S..T with 0 ≤ S ≤ T ≤ 1".to_owned())
 }
 

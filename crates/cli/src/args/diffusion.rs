@@ -92,6 +92,10 @@ pub(crate) struct DiffusionArgs {
     )]
     pub(crate) pipeline: PipelineArg,
 
+    /// Show the network the damaged picture whole, without holes: for LoRAs trained so, against blur, fading or stains
+    #[arg(long, help_heading = "Diffusion", requires = "model")]
+    pub(crate) show_damage: bool,
+
     /// The side of what the network sees, in its pixels
     #[arg(
         long, value_name = "PX", help_heading = "Diffusion", requires = "model",
@@ -133,6 +137,7 @@ impl DiffusionArgs {
                 ..WindowOptions::default()
             },
             batch_size: usize::from(self.batch),
+            show_damage: self.show_damage,
             prefill,
         }
     }

@@ -12,6 +12,7 @@ mod man;
 mod mask;
 mod model;
 mod restore;
+mod train;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -30,6 +31,7 @@ pub(crate) use model::{
     ModelPullArgs, ModelRunArgs, ModelStoreArgs, StageArg, StoreDtypeArg,
 };
 pub(crate) use restore::RestoreArgs;
+pub(crate) use train::TrainArgs;
 
 /// Finds and repairs the damage in old photographs and artworks.
 ///
@@ -68,6 +70,7 @@ pub(crate) enum Command {
     Restore(Box<RestoreArgs>),
     Mask(Box<MaskArgs>),
     Damage(Box<DamageArgs>),
+    Train(Box<TrainArgs>),
     Evaluate(Box<EvaluateArgs>),
     Model(ModelArgs),
     Bench(BenchArgs),

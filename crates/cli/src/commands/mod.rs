@@ -8,6 +8,7 @@ mod man;
 mod mask;
 mod model;
 mod restore;
+mod train;
 
 use crate::args::Command;
 use crate::context::Context;
@@ -22,6 +23,7 @@ pub(crate) fn run(command: Command, context: &Context) -> anyhow::Result<Outcome
         Command::Restore(args) => restore::run(&args, context),
         Command::Mask(args) => mask::run(&args, context),
         Command::Damage(args) => damage::run(&args, context),
+        Command::Train(args) => train::run(&args, context),
         Command::Evaluate(args) => evaluate::run(&args, context),
         Command::Model(args) => model::run(&args, context),
         Command::Bench(args) => bench::run(&args, context),

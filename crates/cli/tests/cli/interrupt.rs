@@ -57,7 +57,7 @@ fn ctrl_c_keeps_finished_pictures_and_leaves_nothing_half_done() {
 }
 
 /// True if whoever started this test ignores SIGINT (bit 1 of the mask that Linux shows).
-fn interrupts_are_ignored() -> bool {
+pub(crate) fn interrupts_are_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())

@@ -12,3 +12,4 @@ mod model;
 mod restore;
 mod restore_model;
 mod scene;
+mod train;

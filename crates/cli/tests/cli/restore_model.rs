@@ -6,9 +6,8 @@ use crate::scene::{Scene, assert_only_masked_pixels_differ, crack, damaged, phot
 use imaging::{Image, Mask};
 
 /// `model/`: the small checkpoint that the diffusion crate is tested with, and a vocabulary of letters, which is all that
-/// its text encoder has room for; `photo.png` with a crack, and `mask.png`.
-fn scene() -> (Scene, Image, Mask) {
-    let scene = Scene::new();
+/// its text encoder has room for.
+pub(crate) fn model(scene: &Scene) {
     let fixture =
         concat!(env!("CARGO_MANIFEST_DIR"), "/../diffusion/tests/fixtures/checkpoint/sd1");
     copy(Path::new(fixture), &scene.path("model"));
@@ -21,7 +20,12 @@ fn scene() -> (Scene, Image, Mask) {
     let vocab = serde_json::Value::from(vocab).to_string();
     scene.file("model/tokenizer/vocab.json", vocab.as_bytes());
     scene.file("model/tokenizer/merges.txt", b"#version: 0.2\n");
+}
 
+/// [`model`], `photo.png` with a crack, and `mask.png`.
+fn scene() -> (Scene, Image, Mask) {
+    let scene = Scene::new();
+    model(&scene);
     let mask = crack(64, 48);
     let image = damaged(photo(64, 48), &mask);
     scene.image("photo.png", &image);
