@@ -393,7 +393,8 @@ fn grey_pictures_and_deep_ones_are_seen_in_three_channels() {
 
 #[test]
 fn held_out_pictures_are_not_trained_on() {
-    let (folder, options) = triplets(&[(40, 40); 10]);
+    let sizes: Vec<_> = (0..10).map(|at| (40, 40 + at)).collect();
+    let (folder, options) = triplets(&sizes);
     let set = open(&options);
     let (training, held_out) = set.with_held_out(3, 5).expect("fewer than all");
     assert_eq!((training.len(), held_out.len()), (7, 3));
@@ -416,6 +417,24 @@ fn held_out_pictures_are_not_trained_on() {
     assert_ne!(set.fingerprint(), open(&still).fingerprint());
     save_triplet(folder.path(), "3.png", (40, 48));
     assert_ne!(set.fingerprint(), open(&options).fingerprint());
+}
+
+#[test]
+fn one_picture_damaged_twice_is_never_on_both_sides() {
+    // Two triplets each of five clean pictures.
+    let sizes: Vec<_> = (0..10).map(|at| (40, 40 + at / 2)).collect();
+    let (_folder, options) = triplets(&sizes);
+    let set = open(&options);
+    let source = |name: &str| name.trim_end_matches(".png").parse::<usize>().expect("a number") / 2;
+    for (count, left) in [(1, 8), (2, 8), (3, 6)] {
+        let (training, held_out) = set.with_held_out(count, 1).expect("fewer than all");
+        assert_eq!((training.len(), held_out.len()), (left, count));
+        for name in held_out.names() {
+            assert!(training.names().all(|other| source(other) != source(name)), "{name}");
+        }
+    }
+    let error = set.with_held_out(9, 1).expect_err("none is left").to_string();
+    assert!(error.contains("5 clean ones"), "{error}");
 }
 
 #[test]

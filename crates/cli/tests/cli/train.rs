@@ -12,7 +12,7 @@ fn scene() -> Scene {
     let scene = Scene::new();
     model(&scene);
     for (name, (width, height)) in
-        [("a", (64, 48)), ("b", (64, 48)), ("c", (48, 64)), ("d", (64, 64))]
+        [("a", (64, 48)), ("b", (60, 48)), ("c", (48, 64)), ("d", (64, 64))]
     {
         let (clean, mask) = (photo(width, height), crack(width, height));
         scene.image(&format!("set/clean/{name}.png"), &clean);
@@ -93,6 +93,22 @@ fn clean_photographs_are_damaged_on_the_way() {
         ))
         .silent();
     assert!(scene.path("run/lora_kohya.safetensors").is_file());
+}
+
+#[test]
+fn the_text_encoder_can_have_a_lora_too() {
+    let scene = scene();
+    scene.run(&format!("train set -o run {QUICK} --text-encoder --steps 2 --prompt a")).silent();
+    for name in ["pytorch_lora_weights", "lora_kohya"] {
+        let info = scene.run(&format!("model info run/{name}.safetensors --json")).done().stdout;
+        assert!(info.contains("text_encoder"), "{info}");
+    }
+    let bytes = std::fs::read(scene.path("run/lora_kohya.safetensors")).expect("a LoRA");
+    let header = String::from_utf8_lossy(&bytes[..bytes.len().min(1 << 16)]).into_owned();
+    assert!(
+        header.contains("lora_te_text_model_encoder_layers_0_self_attn_q_proj.alpha"),
+        "{header}"
+    );
 }
 
 #[test]

@@ -109,6 +109,12 @@ fn metadata(job: &TrainJob<'_>) -> BTreeMap<String, String> {
     notes.into_iter().map(|(key, text)| (key.to_owned(), text)).collect()
 }
 
+/// Makes a folder, and those above it, if it is not there.
+pub(super) fn make_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)
+        .map_err(|source| DiffusionError::io(folder, "create the folder", source))
+}
+
 /// Writes a text that replaces what was there.
 pub(super) fn write_text(path: &Path, text: &str) -> Result<()> {
     Ok(write_atomically(path, true, |file| {

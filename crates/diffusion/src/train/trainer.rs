@@ -10,23 +10,24 @@ use std::time::Instant;
 
 use candle_core::Device;
 use imaging::Observer;
-use imaging::io::WriteOptions;
 use serde::Serialize;
 
 use super::cache::Cache;
 use super::data::{DataOptions, TrainingSet, TripletPaths};
 use super::encode::{Latents, Prompts};
-use super::learner::{Learner, StepReport};
+use super::learner::Learner;
 use super::log::{self, Log, LogEntry};
 use super::objective::Objective;
 use super::parameters::{LoraNetwork, Parameter, TrainableSource};
+use super::plan::Plan;
+use super::session::Session;
 use super::settings::TrainOptions;
 use super::state::{Identity, States};
 use super::tensorboard::EventWriter;
-use super::validation::{Subject, Validation, Validator};
+use super::validation::Validator;
 use super::{outputs, plots};
 use crate::checkpoint::{Checkpoint, Component};
-use crate::components::{LoadOptions, PromptEmbeds};
+use crate::components::LoadOptions;
 use crate::error::{DiffusionError, Result};
 use crate::lora::{DropoutSeed, ModuleNames};
 use crate::models::{UNet2DConditionConfig, UNet2DConditionModel};
@@ -154,7 +155,7 @@ pub fn train(
     let set = TrainingSet::open(&options.data, observer)?;
     let (set, held_out) = held_out(set, options, observer)?;
     let plan = Plan::new(&set, options);
-    make_folder(output)?;
+    outputs::make_folder(output)?;
     if job.force && !job.resume {
         states.clear()?;
     }
@@ -253,7 +254,8 @@ pub fn train(
 
     // 5. what is kept
     let steps = learner.steps_done();
-    let finished = steps == plan.total_steps;
+    // A run may be resumed with fewer steps than it has done.
+    let finished = steps >= plan.total_steps;
     if saved_at != Some(steps) && steps > resumed_at {
         states.save(&learner, &identity, options.run.keep)?;
     }
@@ -364,152 +366,4 @@ fn held_out(
 /// The files of every triplet of a set.
 fn triplets(set: &TrainingSet) -> Vec<TripletPaths> {
     (0..set.len()).filter_map(|index| set.triplet(index).cloned()).collect()
-}
-
-pub(super) fn make_folder(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder)
-        .map_err(|source| DiffusionError::io(folder, "create the folder", source))
-}
-
-/// Which pictures each step takes.
-struct Plan {
-    batch_size: usize,
-    accumulation: usize,
-    seed: u64,
-    steps_per_epoch: u64,
-    total_steps: u64,
-}
-
-impl Plan {
-    fn new(set: &TrainingSet, options: &TrainOptions) -> Self {
-        let batch_size = options.optimizer.batch_size;
-        let accumulation = options.optimizer.gradient_accumulation_steps;
-        let seed = sub_seed(options.run.seed, "order");
-        // As many batches in every epoch: a picture's bucket does not change.
-        let batches = set.epoch_batches(0, batch_size, seed).len();
-        let steps_per_epoch = batches.div_ceil(accumulation).max(1) as u64;
-        let total_steps = options
-            .run
-            .max_steps
-            .unwrap_or_else(|| options.run.epochs.saturating_mul(steps_per_epoch));
-        Self { batch_size, accumulation, seed, steps_per_epoch, total_steps }
-    }
-
-    /// The epoch of a step (from 0), and its batches.
-    fn step(&self, set: &TrainingSet, step: u64) -> (u64, Vec<Vec<usize>>) {
-        let epoch = step / self.steps_per_epoch;
-        let batches = set.epoch_batches(epoch, self.batch_size, self.seed);
-        let at = (step % self.steps_per_epoch) as usize;
-        let own = batches.into_iter().skip(at * self.accumulation).take(self.accumulation);
-        (epoch, own.collect())
-    }
-}
-
-/// What goes on beside the steps.
-struct Session<'a> {
-    job: &'a TrainJob<'a>,
-    observer: &'a dyn TrainObserver,
-    validator: Option<&'a dyn Validator>,
-    held_out: Vec<TripletPaths>,
-    log: Log,
-    events: EventWriter,
-    last_validation: Option<LogEntry>,
-    step_seconds: Vec<f64>,
-}
-
-impl Session<'_> {
-    fn stepped(
-        &mut self,
-        report: &StepReport,
-        epoch: u64,
-        images: usize,
-        seconds: f64,
-        total: u64,
-    ) -> Result<()> {
-        let StepReport { step, loss, grad_norm, learning_rate } = *report;
-        let entry = LogEntry::Step { step, epoch, loss, learning_rate, grad_norm, images, seconds };
-        self.log.write(&entry)?;
-        self.step_seconds.push(seconds);
-        let now = outputs::wall_time();
-        for (tag, value) in [
-            ("train/loss", loss),
-            ("train/learning_rate", learning_rate),
-            ("train/grad_norm", grad_norm),
-            ("train/images_per_second", images as f64 / seconds.max(1e-9)),
-        ] {
-            self.events.scalar(step, now, tag, value as f32)?;
-        }
-        self.observer.step(&entry, total);
-        Ok(())
-    }
-
-    /// Restores the held-out pictures with the weights as they would be saved.
-    fn validate(
-        &mut self,
-        learner: &mut Learner,
-        vae: &crate::components::Autoencoder,
-        prompts: &mut Prompts<'_>,
-        scheduler: &SchedulerConfig,
-    ) -> Result<()> {
-        let Some(validator) = self.validator else { return Ok(()) };
-        let started = Instant::now();
-        let step = learner.steps_done();
-        let embeds = PromptEmbeds {
-            positive: prompts.get(&self.job.options.data.prompt)?.detach(),
-            negative: prompts.get("")?.detach(),
-            truncated: Vec::new(),
-        };
-        let done = learner.with_final_weights(|unet| {
-            validator.validate(
-                &Subject {
-                    unet,
-                    vae,
-                    prompts: &embeds,
-                    scheduler,
-                    triplets: &self.held_out,
-                    options: self.job.options,
-                    device: &self.job.device,
-                },
-                self.observer,
-            )
-        });
-        let Validation { scores, before, sheets } = match done {
-            // The run stops at the next step; there is nothing to report.
-            Err(error) if error.is_cancelled() => return Ok(()),
-            done => done?,
-        };
-        let entry = LogEntry::Validation {
-            step,
-            images: self.held_out.len(),
-            psnr: scores.psnr,
-            masked_psnr: scores.masked_psnr,
-            ssim: scores.ssim,
-            damaged_psnr: before.psnr,
-            damaged_masked_psnr: before.masked_psnr,
-            damaged_ssim: before.ssim,
-            seconds: started.elapsed().as_secs_f64(),
-        };
-        self.log.write(&entry)?;
-        let now = outputs::wall_time();
-        for (tag, value) in [
-            ("validation/psnr", scores.psnr),
-            ("validation/masked_psnr", scores.masked_psnr),
-            ("validation/ssim", scores.ssim),
-        ] {
-            self.events.scalar(step, now, tag, value as f32)?;
-        }
-        let folder = self.job.output.join("validation").join(format!("step-{step:08}"));
-        if !sheets.is_empty() {
-            make_folder(&folder)?;
-        }
-        for (name, sheet) in &sheets {
-            let write = WriteOptions { force: true, ..WriteOptions::default() };
-            imaging::io::write_image(&folder.join(format!("{name}.png")), sheet, &write)?;
-            self.events.image(step, now, &format!("validation/{name}"), sheet)?;
-        }
-        self.events.flush()?;
-        self.observer.validated(&entry);
-        self.last_validation = Some(entry);
-        Ok(())
-    }
 }

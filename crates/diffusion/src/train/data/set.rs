@@ -1,5 +1,6 @@
 //! The training set: opened and checked as a whole, then asked for one picture after the other.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -120,20 +121,30 @@ impl TrainingSet {
 
     /// Takes `count` pictures away for validation: `(the others, those taken)`, both in the order of their names.
     ///
-    /// Which are taken depends on their names and the seed, so that few change places when pictures are added.
+    /// Which are taken depends on their contents and the seed, so that few change places when pictures are added. Triplets
+    /// of one clean picture, damaged in several ways, are never on both sides: those that are not taken are left out.
     ///
     /// # Errors
     /// [`DiffusionError::Argument`] if no picture would be left.
     pub fn with_held_out(&self, count: usize, seed: u64) -> Result<(Self, Self)> {
-        if count >= self.len() {
-            let expected = format!("fewer pictures than there are, {}", self.len());
+        let seed = sub_seed(seed, "held out");
+        let clean = |index: usize| self.pictures[index].hashes.clean.as_str();
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.sort_by_key(|&index| (sub_seed(seed, clean(index)), index));
+        let (taken, left) = order.split_at_mut(count.min(self.len()));
+        let seen: HashSet<&str> = taken.iter().map(|&index| clean(index)).collect();
+        let mut left: Vec<usize> =
+            left.iter().copied().filter(|&index| !seen.contains(clean(index))).collect();
+        if left.is_empty() {
+            let all: HashSet<&str> = (0..self.len()).map(clean).collect();
+            let expected = format!(
+                "fewer pictures than there are, {} of {} clean ones",
+                self.len(),
+                all.len()
+            );
             return Err(DiffusionError::argument("held out", expected, count));
         }
-        let seed = sub_seed(seed, "held out");
-        let mut order: Vec<usize> = (0..self.len()).collect();
-        order.sort_by_key(|&index| sub_seed(seed, &self.pictures[index].name));
-        let (taken, left) = order.split_at_mut(count);
-        Ok((self.only(left), self.only(taken)))
+        Ok((self.only(&mut left), self.only(taken)))
     }
 
     fn only(&self, indices: &mut [usize]) -> Self {

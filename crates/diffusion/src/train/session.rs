@@ -1,0 +1,126 @@
+//! What goes on beside the steps of a run: logs, events, validation.
+
+use std::time::Instant;
+
+use imaging::io::{WriteOptions, write_image};
+
+use super::data::TripletPaths;
+use super::encode::Prompts;
+use super::learner::{Learner, StepReport};
+use super::log::{Log, LogEntry};
+use super::outputs::{self, make_folder};
+use super::tensorboard::EventWriter;
+use super::trainer::{TrainJob, TrainObserver};
+use super::validation::{Subject, Validation, Validator};
+use crate::components::{Autoencoder, PromptEmbeds};
+use crate::error::Result;
+use crate::schedulers::SchedulerConfig;
+
+/// What goes on beside the steps.
+pub(super) struct Session<'a> {
+    pub(super) job: &'a TrainJob<'a>,
+    pub(super) observer: &'a dyn TrainObserver,
+    pub(super) validator: Option<&'a dyn Validator>,
+    pub(super) held_out: Vec<TripletPaths>,
+    pub(super) log: Log,
+    pub(super) events: EventWriter,
+    pub(super) last_validation: Option<LogEntry>,
+    pub(super) step_seconds: Vec<f64>,
+}
+
+impl Session<'_> {
+    pub(super) fn stepped(
+        &mut self,
+        report: &StepReport,
+        epoch: u64,
+        images: usize,
+        seconds: f64,
+        total: u64,
+    ) -> Result<()> {
+        let StepReport { step, loss, grad_norm, learning_rate } = *report;
+        let entry = LogEntry::Step { step, epoch, loss, learning_rate, grad_norm, images, seconds };
+        self.log.write(&entry)?;
+        self.step_seconds.push(seconds);
+        let now = outputs::wall_time();
+        for (tag, value) in [
+            ("train/loss", loss),
+            ("train/learning_rate", learning_rate),
+            ("train/grad_norm", grad_norm),
+            ("train/images_per_second", images as f64 / seconds.max(1e-9)),
+        ] {
+            self.events.scalar(step, now, tag, value as f32)?;
+        }
+        self.observer.step(&entry, total);
+        Ok(())
+    }
+
+    /// Restores the held-out pictures with the weights as they would be saved.
+    pub(super) fn validate(
+        &mut self,
+        learner: &mut Learner,
+        vae: &Autoencoder,
+        prompts: &mut Prompts<'_>,
+        scheduler: &SchedulerConfig,
+    ) -> Result<()> {
+        let Some(validator) = self.validator else { return Ok(()) };
+        let started = Instant::now();
+        let step = learner.steps_done();
+        let embeds = PromptEmbeds {
+            positive: prompts.get(&self.job.options.data.prompt)?.detach(),
+            negative: prompts.get("")?.detach(),
+            truncated: Vec::new(),
+        };
+        let done = learner.with_final_weights(|unet| {
+            validator.validate(
+                &Subject {
+                    unet,
+                    vae,
+                    prompts: &embeds,
+                    scheduler,
+                    triplets: &self.held_out,
+                    options: self.job.options,
+                    device: &self.job.device,
+                },
+                self.observer,
+            )
+        });
+        let Validation { scores, before, sheets } = match done {
+            // The run stops at the next step; there is nothing to report.
+            Err(error) if error.is_cancelled() => return Ok(()),
+            done => done?,
+        };
+        let entry = LogEntry::Validation {
+            step,
+            images: self.held_out.len(),
+            psnr: scores.psnr,
+            masked_psnr: scores.masked_psnr,
+            ssim: scores.ssim,
+            damaged_psnr: before.psnr,
+            damaged_masked_psnr: before.masked_psnr,
+            damaged_ssim: before.ssim,
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        self.log.write(&entry)?;
+        let now = outputs::wall_time();
+        for (tag, value) in [
+            ("validation/psnr", scores.psnr),
+            ("validation/masked_psnr", scores.masked_psnr),
+            ("validation/ssim", scores.ssim),
+        ] {
+            self.events.scalar(step, now, tag, value as f32)?;
+        }
+        let folder = self.job.output.join("validation").join(format!("step-{step:08}"));
+        if !sheets.is_empty() {
+            make_folder(&folder)?;
+        }
+        for (name, sheet) in &sheets {
+            let write = WriteOptions { force: true, ..WriteOptions::default() };
+            write_image(&folder.join(format!("{name}.png")), sheet, &write)?;
+            self.events.image(step, now, &format!("validation/{name}"), sheet)?;
+        }
+        self.events.flush()?;
+        self.observer.validated(&entry);
+        self.last_validation = Some(entry);
+        Ok(())
+    }
+}
