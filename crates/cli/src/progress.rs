@@ -73,6 +73,13 @@ impl StageLine {
     pub(crate) fn update(&self, stage: &'static str, done: u64, total: u64) {
         let Some(bars) = &self.bars else { return };
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if done >= total {
+            // What is finished makes room for what comes next.
+            if let Some((_, bar)) = current.take() {
+                bars.remove(&bar);
+            }
+            return;
+        }
         match &*current {
             Some((shown, bar)) if *shown == stage => {
                 bar.set_length(total);

@@ -172,7 +172,7 @@ fn wrong_calls_are_refused_before_any_work() {
             "{}",
             run.stderr
         );
-        assert!(!scene.path("run/log.jsonl").exists(), "{arguments} began");
+        assert!(!scene.path("run").exists(), "{arguments} left something");
     }
 }
 
@@ -195,9 +195,11 @@ fn a_resumed_run_must_be_the_same_run() {
     scene.run(&format!("train set -o run {QUICK} --steps 1 --prompt a")).silent();
     let again = scene.run(&format!("train set -o run {QUICK} --steps 1 --prompt a"));
     assert!(again.code == 1 && again.stderr.contains("resume"), "{}", again.stderr);
+    let settings = std::fs::read(scene.path("run/run.toml")).expect("a file");
     let other =
         scene.run(&format!("train set -o run {QUICK} --steps 1 --prompt a --lr 1e-3 --resume"));
     assert!(other.code == 1 && other.stderr.contains("learning_rate"), "{}", other.stderr);
+    assert!(settings == std::fs::read(scene.path("run/run.toml")).expect("a file"));
     scene.image("set/clean/a.png", &photo(64, 48));
     let mask = crack(64, 48);
     scene.image("set/damaged/a.png", &photo(64, 48));
@@ -234,20 +236,21 @@ fn results(scene: &Scene, run: &str) -> Vec<(String, Vec<u8>)> {
 #[test]
 fn killed_runs_resume_to_the_same_bytes() {
     const KILLS: u32 = 20;
+    const STEPS: u32 = 24;
     let scene = scene();
     let arguments = |run: &str| {
         format!(
-            "train set -o {run} {QUICK} --steps 24 --save-every 3 --prompt a --lora-dropout 0.2 --ema-decay 0.9"
+            "train set -o {run} {QUICK} --steps {STEPS} --save-every 3 --prompt a --lora-dropout 0.2 --ema-decay 0.9"
         )
     };
-    // 1. left alone, and how long that takes
+    // 1. left alone, and how long a step takes
     let started = Instant::now();
     scene.run(&arguments("whole")).silent();
-    let whole = started.elapsed();
+    let step = started.elapsed() / STEPS;
     let expected = results(&scene, "whole");
     assert!(expected.len() >= 3, "two LoRA files and a checkpoint: {}", expected.len());
 
-    // 2. killed, once each, spread over the run
+    // 2. killed, once each: while it starts, or after some number of steps, and then at any moment of the next ones
     let mut random = 0x9E37_79B9_7F4A_7C15_u64;
     let mut interrupted = 0;
     for number in 0..KILLS {
@@ -256,27 +259,34 @@ fn killed_runs_resume_to_the_same_bytes() {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        let share =
-            (f64::from(number) + (random >> 11) as f64 / (1_u64 << 53) as f64) / f64::from(KILLS);
-        std::thread::sleep(Duration::from_secs_f64(whole.as_secs_f64() * share));
+        let log = scene.path(&run).join("log.jsonl");
+        let after = (random % u64::from(STEPS)) as usize;
+        while lines(&log) < after && matches!(child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(step.mul_f64((random >> 32) as f64 / f64::from(u32::MAX) * 2.0));
         // It may be through already: then there is nothing to kill.
         let _ = child.kill();
         let _ = child.wait();
-        let finished = scene.path(&run).join("README.md").exists();
-        interrupted += u32::from(!finished);
+        interrupted += u32::from(!scene.path(&run).join("README.md").exists());
         scene.run(&format!("{} --resume", arguments(&run))).silent();
-        for ((name, expected), (found_name, found)) in expected.iter().zip(results(&scene, &run)) {
-            assert_eq!(*name, found_name, "run {number}");
-            assert!(
-                *expected == found,
-                "run {number}, killed at {share:.3} of {whole:?}: {name} differs"
-            );
+        let found = results(&scene, &run);
+        let names = |all: &[(String, Vec<u8>)]| -> Vec<String> {
+            all.iter().map(|(name, _)| name.clone()).collect()
+        };
+        assert_eq!(names(&found), names(&expected), "run {number}");
+        for ((name, found), (_, expected)) in found.iter().zip(&expected) {
+            assert!(found == expected, "run {number}, killed after step {after}: {name} differs");
         }
-        let log = std::fs::read_to_string(scene.path(&run).join("log.jsonl")).expect("a log");
-        assert_eq!(log.lines().count(), 24, "run {number}: each step once");
+        assert_eq!(lines(&log), STEPS as usize, "run {number}: each step once");
         std::fs::remove_dir_all(scene.path(&run)).expect("a folder");
     }
-    assert!(interrupted >= KILLS / 2, "only {interrupted} runs were killed before their end");
+    assert!(interrupted >= KILLS / 4, "only {interrupted} runs were killed before their end");
+}
+
+/// The lines of a log, none if it is not there yet.
+fn lines(path: &Path) -> usize {
+    std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
 }
 
 /// Ctrl-C: the step that is under way is finished and kept.
@@ -291,7 +301,6 @@ fn ctrl_c_keeps_what_is_done() {
     let mut child = start(&scene, &arguments);
     let log = scene.path("run/log.jsonl");
     let deadline = Instant::now() + Duration::from_secs(60);
-    let lines = |path: &Path| std::fs::read_to_string(path).map_or(0, |text| text.lines().count());
     while lines(&log) < 3 && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -155,11 +155,6 @@ pub fn train(
     let set = TrainingSet::open(&options.data, observer)?;
     let (set, held_out) = held_out(set, options, observer)?;
     let plan = Plan::new(&set, options);
-    outputs::make_folder(output)?;
-    if job.force && !job.resume {
-        states.clear()?;
-    }
-    outputs::write_text(&output.join("run.toml"), &options.to_toml()?)?;
 
     // 2. the networks, with what is trained in them
     let mut load = LoadOptions {
@@ -189,6 +184,13 @@ pub fn train(
         states.resume(&mut learner, &identity)?;
     }
     let resumed_at = learner.steps_done();
+
+    // 4. from here on the folder is this run's: everything that could be wrong with the call has been found
+    outputs::make_folder(output)?;
+    if job.force && !job.resume {
+        states.clear()?;
+    }
+    outputs::write_text(&output.join("run.toml"), &options.to_toml()?)?;
     let mut session = Session {
         job,
         observer,
@@ -204,7 +206,7 @@ pub fn train(
         step_seconds: Vec::new(),
     };
 
-    // 4. the steps
+    // 5. the steps
     let dropout = trained.dropout();
     if resumed_at == 0 {
         session.validate(&mut learner, latents.vae(), &mut prompts, &scheduler)?;
@@ -252,7 +254,7 @@ pub fn train(
         }
     }
 
-    // 5. what is kept
+    // 6. what is kept
     let steps = learner.steps_done();
     // A run may be resumed with fewer steps than it has done.
     let finished = steps >= plan.total_steps;
