@@ -35,7 +35,16 @@ def inputs_for(config, seed):
 
 
 def unet_in_diffusers(folder, lora=None):
-    """The UNet, with the LoRA as `load_lora_weights` loads it, the text encoder's part left out."""
+    """The UNet, with the LoRA as `load_lora_weights` loads it into a pipeline.
+
+    Beside a lone UNet there is no pipeline, and only the UNet's half of `load_lora_weights` is called.
+    """
+    if lora is not None and (folder.parent / "model_index.json").is_file():
+        pipeline = StableDiffusionInpaintPipeline.from_pretrained(
+            folder.parent, torch_dtype=torch.float32, safety_checker=None, local_files_only=True
+        )
+        pipeline.load_lora_weights(str(lora.parent), weight_name=lora.name, local_files_only=True)
+        return pipeline.unet.eval()
     unet = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
     if lora is not None:
         pipeline = StableDiffusionInpaintPipeline

@@ -155,12 +155,13 @@ fn held_out_photographs_are_restored_better_than_by_the_base() {
 
 const SEEN: [&str; 8] = [
     "assembly_hall.jpg",
-    "astronaut.jpg",
-    "cat.jpg",
-    "coffee.jpg",
     "cypresses.jpg",
     "dunes.jpg",
     "harbour.jpg",
     "launch_pad.jpg",
+    "mountain.jpg",
+    "sea.jpg",
+    "skyline.jpg",
 ];
-const UNSEEN: [&str; 4] = ["mountain.jpg", "rocks.jpg", "sea.jpg", "skyline.jpg"];
+/// The base has not seen them either.
+const UNSEEN: [&str; 4] = ["astronaut.jpg", "cat.jpg", "coffee.jpg", "rocks.jpg"];
