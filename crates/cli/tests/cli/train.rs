@@ -281,6 +281,7 @@ fn killed_runs_resume_to_the_same_bytes() {
         assert_eq!(lines(&log), STEPS as usize, "run {number}: each step once");
         std::fs::remove_dir_all(scene.path(&run)).expect("a folder");
     }
+    println!("{interrupted} of {KILLS} runs were killed before their end");
     assert!(interrupted >= KILLS / 4, "only {interrupted} runs were killed before their end");
 }
 
