@@ -1,5 +1,7 @@
 //! A loaded model: everything that is the same for all pictures of a run.
 
+use std::path::PathBuf;
+
 use anyhow::Context as _;
 use diffusion::checkpoint::hub::{self, HubOptions};
 use diffusion::checkpoint::{Checkpoint, Component, OpenOptions};
@@ -38,10 +40,7 @@ pub(crate) fn load(
     let options = args.options(prefill);
     let (device, dtype) = args.engine.open()?;
     let loras = LoraSet::open(&args.lora)?;
-    let hub_options = HubOptions { variant: args.variant.clone(), ..HubOptions::from_env() };
-    let path = hub::resolve(model, &hub_options, context)?;
-    let open = OpenOptions { variant: args.variant.clone(), ..OpenOptions::default() };
-    let checkpoint = Checkpoint::open(&path, &open)?;
+    let checkpoint = open_checkpoint(model, args.variant.as_deref(), context)?;
 
     // 2. the LoRAs, fitted to the model
     let mut load = LoadOptions { dtype, device, ..LoadOptions::default() };
@@ -61,9 +60,34 @@ pub(crate) fn load(
         context.note(&format!("the prompt is too long for the model, which does not see {lost:?}"));
     }
     let components = Components::load(&checkpoint, &load)
-        .with_context(|| format!("cannot load {}", path.display()))?;
+        .with_context(|| format!("cannot load {}", checkpoint.path().display()))?;
     options.check(&components)?;
     Ok(Some(Engine { components, prompts, options }))
+}
+
+/// The file or folder that the user means; a hub's model is fetched.
+pub(crate) fn path_of(
+    model: &str,
+    variant: Option<&str>,
+    context: &Context,
+) -> anyhow::Result<PathBuf> {
+    let hub = HubOptions { variant: variant.map(str::to_owned), ..HubOptions::from_env() };
+    Ok(hub::resolve(model, &hub, context)?)
+}
+
+/// How a checkpoint is opened whose files of this variant are wanted.
+pub(crate) fn open_options(variant: Option<&str>) -> OpenOptions {
+    OpenOptions { variant: variant.map(str::to_owned), ..OpenOptions::default() }
+}
+
+/// Opens the checkpoint that the user means.
+pub(crate) fn open_checkpoint(
+    model: &str,
+    variant: Option<&str>,
+    context: &Context,
+) -> anyhow::Result<Checkpoint> {
+    let path = path_of(model, variant, context)?;
+    Ok(Checkpoint::open(&path, &open_options(variant))?)
 }
 
 /// Names what a LoRA file holds that had no effect.

@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use diffusion::DeviceKind;
-use diffusion::checkpoint::hub::{self, HubOptions};
-use diffusion::checkpoint::{Checkpoint, OpenOptions};
 use diffusion::train::{
     LogEntry, NamedRun, TrainJob, TrainObserver, TrainOptions, TrainReport, train,
 };
@@ -16,6 +14,7 @@ use serde::Serialize;
 
 use crate::args::TrainArgs;
 use crate::context::Context;
+use crate::engine;
 use crate::exit::{self, Outcome};
 
 /// A run file is a page of text.
@@ -42,11 +41,8 @@ pub(crate) fn run(args: &TrainArgs, context: &Context) -> anyhow::Result<Outcome
         if let Some(name) = &name {
             context.status(&format!("run {name}"));
         }
-        let hub_options =
-            HubOptions { variant: options.base.variant.clone(), ..HubOptions::from_env() };
-        let path = hub::resolve(&options.base.model, &hub_options, context)?;
-        let open = OpenOptions { variant: options.base.variant.clone(), ..OpenOptions::default() };
-        let checkpoint = Checkpoint::open(&path, &open)?;
+        let base = &options.base;
+        let checkpoint = engine::open_checkpoint(&base.model, base.variant.as_deref(), context)?;
         let job = TrainJob {
             checkpoint: &checkpoint,
             options: &options,

@@ -56,6 +56,18 @@ impl LoadOptions {
     }
 }
 
+/// An error unless a UNet that takes so many channels is for repainting latents of so many.
+pub(crate) fn check_channels(checkpoint: &Checkpoint, takes: usize, latents: usize) -> Result<()> {
+    let inpainting = 2 * latents + 1;
+    if takes == latents || takes == inpainting {
+        return Ok(());
+    }
+    let problem = format!(
+        "expected a UNet with {inpainting} (inpainting) or {latents} input channels, found {takes}"
+    );
+    Err(DiffusionError::checkpoint(checkpoint.path(), problem))
+}
+
 /// The networks that repaint: autoencoder and UNet, with the scheduler's configuration.
 #[derive(Debug)]
 pub struct Components {
@@ -80,15 +92,7 @@ impl Components {
                 .amended_for_stable_diffusion();
         let unet_config = UNet2DConditionConfig::from_json(&checkpoint.config(Component::Unet)?)?;
         let vae = Autoencoder::load(checkpoint, options)?;
-        let latents = vae.latent_channels();
-        let takes = unet_config.in_channels;
-        if takes != latents && takes != 2 * latents + 1 {
-            let problem = format!(
-                "expected a UNet with {} (inpainting) or {latents} input channels, found {takes}",
-                2 * latents + 1
-            );
-            return Err(DiffusionError::checkpoint(checkpoint.path(), problem));
-        }
+        check_channels(checkpoint, unet_config.in_channels, vae.latent_channels())?;
         let params = options
             .params(checkpoint, Component::Unet)?
             .with_adapters(Arc::clone(&options.unet_adapters));

@@ -11,6 +11,8 @@ pub(super) struct Plan {
     seed: u64,
     steps_per_epoch: u64,
     pub(super) total_steps: u64,
+    /// The epoch that the last step was in, and its batches.
+    current: (u64, Vec<Vec<usize>>),
 }
 
 impl Plan {
@@ -19,21 +21,25 @@ impl Plan {
         let accumulation = options.optimizer.gradient_accumulation_steps;
         let seed = sub_seed(options.run.seed, "order");
         // As many batches in every epoch: a picture's bucket does not change.
-        let batches = set.epoch_batches(0, batch_size, seed).len();
-        let steps_per_epoch = batches.div_ceil(accumulation).max(1) as u64;
+        let batches = set.epoch_batches(0, batch_size, seed);
+        let steps_per_epoch = batches.len().div_ceil(accumulation).max(1) as u64;
         let total_steps = options
             .run
             .max_steps
             .unwrap_or_else(|| options.run.epochs.saturating_mul(steps_per_epoch));
-        Self { batch_size, accumulation, seed, steps_per_epoch, total_steps }
+        let current = (0, batches);
+        Self { batch_size, accumulation, seed, steps_per_epoch, total_steps, current }
     }
 
     /// The epoch of a step (from 0), and its batches.
-    pub(super) fn step(&self, set: &TrainingSet, step: u64) -> (u64, Vec<Vec<usize>>) {
+    pub(super) fn step(&mut self, set: &TrainingSet, step: u64) -> (u64, &[Vec<usize>]) {
         let epoch = step / self.steps_per_epoch;
-        let batches = set.epoch_batches(epoch, self.batch_size, self.seed);
-        let at = (step % self.steps_per_epoch) as usize;
-        let own = batches.into_iter().skip(at * self.accumulation).take(self.accumulation);
-        (epoch, own.collect())
+        if self.current.0 != epoch {
+            self.current = (epoch, set.epoch_batches(epoch, self.batch_size, self.seed));
+        }
+        let batches = &self.current.1;
+        let start = (step % self.steps_per_epoch) as usize * self.accumulation;
+        let end = (start + self.accumulation).min(batches.len());
+        (epoch, &batches[start.min(end)..end])
     }
 }

@@ -24,11 +24,16 @@ pub(super) struct Session<'a> {
     pub(super) held_out: Vec<TripletPaths>,
     pub(super) log: Log,
     pub(super) events: EventWriter,
-    pub(super) last_validation: Option<LogEntry>,
     pub(super) step_seconds: Vec<f64>,
 }
 
 impl Session<'_> {
+    /// Shows the run's settings beside its curves.
+    pub(super) fn settings(&mut self) -> Result<()> {
+        let text = format!("```toml\n{}```", self.job.options.to_toml()?);
+        self.events.text(0, outputs::wall_time(), "settings", &text)
+    }
+
     pub(super) fn stepped(
         &mut self,
         report: &StepReport,
@@ -57,7 +62,7 @@ impl Session<'_> {
     /// Restores the held-out pictures with the weights as they would be saved.
     pub(super) fn validate(
         &mut self,
-        learner: &mut Learner,
+        learner: &Learner,
         vae: &Autoencoder,
         prompts: &mut Prompts<'_>,
         scheduler: &SchedulerConfig,
@@ -120,7 +125,6 @@ impl Session<'_> {
         }
         self.events.flush()?;
         self.observer.validated(&entry);
-        self.last_validation = Some(entry);
         Ok(())
     }
 }

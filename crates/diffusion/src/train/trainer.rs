@@ -27,7 +27,7 @@ use super::tensorboard::EventWriter;
 use super::validation::Validator;
 use super::{outputs, plots};
 use crate::checkpoint::{Checkpoint, Component};
-use crate::components::LoadOptions;
+use crate::components::{LoadOptions, check_channels};
 use crate::error::{DiffusionError, Result};
 use crate::lora::{DropoutSeed, ModuleNames};
 use crate::models::{UNet2DConditionConfig, UNet2DConditionModel};
@@ -154,7 +154,8 @@ pub fn train(
     }
     let set = TrainingSet::open(&options.data, observer)?;
     let (set, held_out) = held_out(set, options, observer)?;
-    let plan = Plan::new(&set, options);
+    let mut plan = Plan::new(&set, options);
+    let total_steps = plan.total_steps;
 
     // 2. the networks, with what is trained in them
     let mut load = LoadOptions {
@@ -168,7 +169,7 @@ pub fn train(
         .cache
         .then(|| options.run.cache_folder.clone().unwrap_or_else(|| output.join("cache")));
     let latents = Latents::load(checkpoint, &load, Cache::new(cache_folder.clone()))?;
-    check_channels(checkpoint, &unet, latents.vae().latent_channels())?;
+    check_channels(checkpoint, unet.config().in_channels, latents.vae().latent_channels())?;
     let trains_text = !options.network.text_encoder_target_modules.is_empty();
     let mut prompts = Prompts::new(checkpoint, load.clone(), trains_text, Cache::new(cache_folder));
 
@@ -177,8 +178,7 @@ pub fn train(
     let objective = Objective::new(options.objective, scheduler.train_schedule()?);
     let timesteps = objective.schedule().num_train_timesteps();
     let count = parameters.iter().map(|parameter| parameter.var.elem_count()).sum();
-    let mut learner =
-        Learner::new(unet, objective, options.optimizer, parameters, plan.total_steps)?;
+    let mut learner = Learner::new(unet, objective, options.optimizer, parameters, total_steps)?;
     let identity = Identity { settings: options.identity(), data: set.fingerprint() };
     if job.resume {
         states.resume(&mut learner, &identity)?;
@@ -202,17 +202,17 @@ pub fn train(
             resumed_at + 1,
             outputs::wall_time(),
         )?,
-        last_validation: None,
         step_seconds: Vec::new(),
     };
 
     // 5. the steps
     let dropout = trained.dropout();
     if resumed_at == 0 {
-        session.validate(&mut learner, latents.vae(), &mut prompts, &scheduler)?;
+        session.settings()?;
+        session.validate(&learner, latents.vae(), &mut prompts, &scheduler)?;
     }
     let mut saved_at = None;
-    while learner.steps_done() < plan.total_steps && !observer.cancelled() {
+    while learner.steps_done() < total_steps && !observer.cancelled() {
         let started = Instant::now();
         let number = learner.steps_done();
         let (epoch, batches) = plan.step(&set, number);
@@ -236,42 +236,36 @@ pub fn train(
             observer
                 .note(&format!("a prompt is too long for the model, which does not see {lost:?}"));
         }
-        session.stepped(
-            &report,
-            epoch,
-            images,
-            started.elapsed().as_secs_f64(),
-            plan.total_steps,
-        )?;
+        session.stepped(&report, epoch, images, started.elapsed().as_secs_f64(), total_steps)?;
         let done = report.step;
         let every = |interval: u64| interval > 0 && done.is_multiple_of(interval);
+        // The checkpoint comes last: a run that goes on from it has the validation in its log already.
+        if every(options.validation.every) && done < total_steps {
+            session.validate(&learner, latents.vae(), &mut prompts, &scheduler)?;
+        }
         if every(options.run.save_every) {
             states.save(&learner, &identity, options.run.keep)?;
             saved_at = Some(done);
-        }
-        if every(options.validation.every) && done < plan.total_steps {
-            session.validate(&mut learner, latents.vae(), &mut prompts, &scheduler)?;
         }
     }
 
     // 6. what is kept
     let steps = learner.steps_done();
     // A run may be resumed with fewer steps than it has done.
-    let finished = steps >= plan.total_steps;
+    let finished = steps >= total_steps;
     if saved_at != Some(steps) && steps > resumed_at {
         states.save(&learner, &identity, options.run.keep)?;
     }
-    let judged = log::read(&output.join("log.jsonl"))?
-        .iter()
-        .any(|entry| matches!(entry, LogEntry::Validation { step, .. } if *step == steps));
-    if finished && !judged && !observer.cancelled() {
-        session.validate(&mut learner, latents.vae(), &mut prompts, &scheduler)?;
+    let log = output.join("log.jsonl");
+    let judged_at = outputs::last_validation(&log::read(&log)?).map(|entry| entry.step());
+    if finished && judged_at != Some(steps) && !observer.cancelled() {
+        session.validate(&learner, latents.vae(), &mut prompts, &scheduler)?;
     }
     session.events.flush()?;
-    let history = log::read(&output.join("log.jsonl"))?;
+    let history = log::read(&log)?;
     let mut report = TrainReport {
         steps,
-        total_steps: plan.total_steps,
+        total_steps,
         finished,
         resumed_at,
         images: set.len(),
@@ -280,7 +274,7 @@ pub fn train(
         first_loss: outputs::mean_loss(&history, false),
         last_loss: outputs::mean_loss(&history, true),
         step_s: outputs::median(&session.step_seconds),
-        validation: session.last_validation.take().or_else(|| outputs::last_validation(&history)),
+        validation: outputs::last_validation(&history),
         files: Vec::new(),
     };
     plots::write(&history, options, output)?;
@@ -318,24 +312,6 @@ fn load_unet(
     let params =
         Params::new(source, load.dtype, &load.device).with_adapters(network.unet_adapters());
     Ok((UNet2DConditionModel::load(&config, &params)?, Trained::Lora(network)))
-}
-
-fn check_channels(
-    checkpoint: &Checkpoint,
-    unet: &UNet2DConditionModel,
-    latents: usize,
-) -> Result<()> {
-    let takes = unet.config().in_channels;
-    if takes == latents || takes == 2 * latents + 1 {
-        return Ok(());
-    }
-    let inpainting = 2 * latents + 1;
-    Err(DiffusionError::checkpoint(
-        checkpoint.path(),
-        format!(
-            "expected a UNet with {inpainting} (inpainting) or {latents} input channels, found {takes}"
-        ),
-    ))
 }
 
 /// The pictures to train on, and those to judge by.

@@ -10,9 +10,10 @@ use diffusion::checkpoint::{
 use diffusion::lora::{LoraFile, LoraFormat, MergedSource, WriteOptions};
 use diffusion::{DType, Device};
 
-use super::{fit, open_options, path_of, watched};
+use super::{fit, watched};
 use crate::args::{FormArg, ModelConvertArgs, ModelMergeArgs, ModelStoreArgs, StoreDtypeArg};
 use crate::context::Context;
+use crate::engine::{open_options, path_of};
 use crate::exit::{self, Outcome};
 use crate::outputs;
 

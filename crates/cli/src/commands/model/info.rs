@@ -7,10 +7,10 @@ use anyhow::Context as _;
 use diffusion::checkpoint::hub::{self, HubOptions};
 use diffusion::checkpoint::{ComponentInfo, ModelInfo, ModelKind, TensorSummary, inspect};
 
-use super::open_options;
 use crate::args::ModelInfoArgs;
 use crate::context::Context;
 use crate::engine::abridged;
+use crate::engine::open_options;
 use crate::exit::Outcome;
 
 pub(super) fn run(args: &ModelInfoArgs, context: &Context) -> anyhow::Result<Outcome> {

@@ -6,12 +6,9 @@ mod pull;
 mod run;
 mod watched;
 
-use std::path::PathBuf;
-
 use anyhow::Context as _;
 use diffusion::Device;
-use diffusion::checkpoint::hub::{self, HubOptions};
-use diffusion::checkpoint::{Checkpoint, Component, OpenOptions};
+use diffusion::checkpoint::{Checkpoint, Component};
 use diffusion::lora::{AdapterMode, LoraAdapters, LoraSet, LoraSpec, LoraTargets, ModuleNames};
 
 use crate::args::{ModelArgs, ModelCommand};
@@ -27,16 +24,6 @@ pub(super) fn run(args: &ModelArgs, context: &Context) -> anyhow::Result<Outcome
         ModelCommand::Merge(args) => convert::merge(args, context),
         ModelCommand::Run(args) => run::run(args, context),
     }
-}
-
-/// The file or folder that the user means; a hub's model is fetched.
-fn path_of(model: &str, variant: Option<&str>, context: &Context) -> anyhow::Result<PathBuf> {
-    let hub = HubOptions { variant: variant.map(str::to_owned), ..HubOptions::from_env() };
-    Ok(hub::resolve(model, &hub, context)?)
-}
-
-fn open_options(variant: Option<&str>) -> OpenOptions {
-    OpenOptions { variant: variant.map(str::to_owned), ..OpenOptions::default() }
 }
 
 /// LoRAs fitted to a checkpoint; what they hold and it does not is noted.

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Context as _;
 use diffusion::DType;
-use diffusion::checkpoint::{Checkpoint, Component, SafetensorsFile, save_tensors};
+use diffusion::checkpoint::{Component, SafetensorsFile, save_tensors};
 use diffusion::models::{self, RunOptions, Stage};
 
-use super::{fit, open_options, path_of, watched};
+use super::{fit, watched};
 use crate::args::{ModelRunArgs, StageArg};
 use crate::context::Context;
+use crate::engine::open_checkpoint;
 use crate::exit::Outcome;
 use crate::outputs;
 
@@ -19,8 +20,7 @@ pub(super) fn run(args: &ModelRunArgs, context: &Context) -> anyhow::Result<Outc
     outputs::check([(read[0], args.output.as_path())].into_iter(), read.into_iter(), args.force)?;
     let (device, dtype) = args.engine.open()?;
     let inputs = SafetensorsFile::open(&args.inputs)?.read_all(&diffusion::Device::Cpu)?;
-    let path = path_of(&args.model, args.variant.as_deref(), context)?;
-    let checkpoint = Checkpoint::open(&path, &open_options(args.variant.as_deref()))?;
+    let checkpoint = open_checkpoint(&args.model, args.variant.as_deref(), context)?;
     let stage = Stage::from(args.component);
 
     // 2. the network
