@@ -1,15 +1,23 @@
 //! Which instruction set the kernels run on, found at run time.
 //!
 //! One binary runs everywhere: each kernel is compiled once per [`Tier`], and the best tier that the processor has is
-//! chosen when the process first needs one. The environment variable `PHOTOMEND_ISA` (`avx512`, `avx2` or `portable`)
-//! asks for a lesser one; a tier that the processor lacks is never used.
+//! chosen when the process first needs one. The environment variable `PHOTOMEND_ISA` (`amx`, `avx512bf16`, `avx512`,
+//! `avx2` or `portable`) asks for a lesser one; a tier that the processor lacks is never used.
+//!
+//! The first two differ from `avx512` in how they multiply bf16; f32 is computed in f32 on every tier.
 
+#[cfg(target_arch = "x86_64")]
+use crate::simd::amx;
 use std::fmt;
 use std::sync::OnceLock;
 
 /// A family of instruction sets, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tier {
+    /// x86-64 with AMX tiles of bf16 beside AVX-512 with bf16.
+    Amx,
+    /// x86-64 with AVX-512 and its dot products of bf16 pairs.
+    Avx512Bf16,
     /// x86-64 with AVX-512 F, BW, DQ and VL: 16 lanes.
     Avx512,
     /// x86-64 with AVX2, FMA and F16C: 8 lanes.
@@ -20,7 +28,8 @@ pub enum Tier {
 
 impl Tier {
     /// Every tier, best first.
-    pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
+    pub const ALL: [Self; 5] =
+        [Self::Amx, Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Portable];
 
     /// The tier in use: the best available one, or the one that `PHOTOMEND_ISA` names if that is available.
     ///
@@ -45,6 +54,12 @@ impl Tier {
     pub fn is_available(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
+            Self::Amx => amx::is_available(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => {
+                Self::Avx512.is_available() && is_x86_feature_detected!("avx512bf16")
+            }
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512 => {
                 Self::Avx2.is_available()
                     && is_x86_feature_detected!("avx512f")
@@ -59,8 +74,22 @@ impl Tier {
                     && is_x86_feature_detected!("f16c")
             }
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512 | Self::Avx2 => false,
+            Self::Amx | Self::Avx512Bf16 | Self::Avx512 | Self::Avx2 => false,
             Self::Portable => true,
+        }
+    }
+
+    /// True if products of bf16 are computed in bf16 (and summed in f32), not after conversion to f32.
+    #[must_use]
+    pub const fn multiplies_bf16(self) -> bool {
+        matches!(self, Self::Amx | Self::Avx512Bf16)
+    }
+
+    /// f32 numbers in a register.
+    pub(crate) const fn lanes(self) -> usize {
+        match self {
+            Self::Amx | Self::Avx512Bf16 | Self::Avx512 => 16,
+            Self::Avx2 | Self::Portable => 8,
         }
     }
 
@@ -68,6 +97,8 @@ impl Tier {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Amx => "amx",
+            Self::Avx512Bf16 => "avx512bf16",
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",
             Self::Portable => "portable",

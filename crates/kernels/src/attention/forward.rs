@@ -5,7 +5,6 @@ use rayon::prelude::*;
 use super::{Attention, Head, LOG2_E, PackPanels, Shared, Sizes, dispatch, pack_rows, unpack_rows};
 use crate::buffer::Buffer;
 use crate::gemm::{MAX_VECTORS, MAX_WIDTH, PANEL_ROWS, Panels};
-use crate::isa::Tier;
 use crate::simd::math::exp2;
 use crate::simd::{Kernel, MAX_LANES, Simd};
 
@@ -31,7 +30,7 @@ pub(super) fn forward(op: &Attention, sizes: &Sizes, q: &[f32], k: &[f32], v: &[
 
     let mut out = vec![0.0; sizes.batch * sizes.queries * sizes.inner()];
     let shared = Shared(out.as_mut_ptr());
-    let width = MAX_VECTORS * if tier == Tier::Avx512 { 16 } else { 8 };
+    let width = MAX_VECTORS * tier.lanes();
     let panels = sizes.queries.div_ceil(width);
     (0..heads * panels).into_par_iter().with_max_len(1).for_each_init(
         <[Buffer; 3]>::default,

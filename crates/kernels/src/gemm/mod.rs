@@ -171,7 +171,7 @@ pub(crate) fn gemm<A: Operand, B: Operand>(
 /// Rows and columns of C in a task: enough tasks for every thread, as large as the caches like otherwise.
 fn blocks(size: Size, tier: Tier) -> (usize, usize) {
     let wanted = 4 * rayon::current_num_threads();
-    let width = MAX_VECTORS * if tier == Tier::Avx512 { 16 } else { 8 };
+    let width = MAX_VECTORS * tier.lanes();
     let panels = size.columns.div_ceil(width);
     let mut row_tasks = size.rows.div_ceil(ROW_BLOCK);
     // At least four panels a task, for the sake of the rows packed for them.

@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use half::bf16;
+
 use super::{Simd, avx2::transpose8};
 use crate::isa::Tier;
 
@@ -37,6 +39,25 @@ impl Simd for Avx512 {
     unsafe fn store(self, to: *mut f32, x: __m512) {
         // SAFETY: the caller vouches for the pointer.
         unsafe { _mm512_storeu_ps(to, x) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const bf16) -> __m512 {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe {
+            let halves = _mm256_loadu_si256(from.cast());
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut bf16, x: __m512) {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe {
+            let bits = _mm512_castps_si512(x);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+            let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, half));
+            _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(rounded));
+        }
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {

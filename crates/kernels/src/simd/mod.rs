@@ -5,12 +5,19 @@
 //! pointers and are not. A [`Kernel`] is compiled once per tier, inside a function with the tier's target features.
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub(crate) mod math;
 mod portable;
+mod real;
 
+use half::bf16;
+
+#[expect(unused_imports, reason = "operators of bf16 activations come next")]
+pub(crate) use self::real::Real;
 use crate::isa::Tier;
 
 /// The most lanes that any tier has.
@@ -33,6 +40,14 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `LANES` numbers can be written at `to`.
     unsafe fn store(self, to: *mut f32, x: Self::V);
+    /// # Safety
+    /// `LANES` numbers can be read at `from`.
+    unsafe fn load_bf16(self, from: *const bf16) -> Self::V;
+    /// Rounds to nearest, ties to even.
+    ///
+    /// # Safety
+    /// `LANES` numbers can be written at `to`.
+    unsafe fn store_bf16(self, to: *mut bf16, x: Self::V);
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
@@ -87,7 +102,7 @@ pub(crate) fn dispatch<K: Kernel>(tier: Tier, kernel: K) -> K::Output {
             kernel.run(simd)
         }
         match tier {
-            Tier::Avx512 if tier.is_available() => {
+            Tier::Amx | Tier::Avx512Bf16 | Tier::Avx512 if Tier::Avx512.is_available() => {
                 // SAFETY: the processor has the instructions.
                 return unsafe { on_avx512(kernel, avx512::Avx512::new_unchecked()) };
             }

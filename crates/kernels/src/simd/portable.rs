@@ -1,5 +1,7 @@
 //! Arrays of eight, left to the compiler's vectoriser.
 
+use half::bf16;
+
 use super::Simd;
 use crate::isa::Tier;
 
@@ -34,6 +36,21 @@ impl Simd for Portable {
     unsafe fn store(self, to: *mut f32, x: Self::V) {
         // SAFETY: the caller vouches for the pointer.
         unsafe { to.cast::<Self::V>().write_unaligned(x) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const bf16) -> Self::V {
+        // SAFETY: the caller vouches for the pointer.
+        let halves = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
+        halves.map(|half| f32::from_bits(u32::from(half) << 16))
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut bf16, x: Self::V) {
+        let halves = x.map(|x| {
+            let bits = x.to_bits();
+            (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16
+        });
+        // SAFETY: the caller vouches for the pointer.
+        unsafe { to.cast::<[u16; LANES]>().write_unaligned(halves) }
     }
     #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {
