@@ -16,6 +16,7 @@ mod isa;
 mod linear;
 mod memory;
 mod norm;
+mod output;
 mod simd;
 mod tensors;
 #[cfg(test)]

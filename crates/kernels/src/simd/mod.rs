@@ -16,7 +16,6 @@ mod real;
 
 use half::bf16;
 
-#[expect(unused_imports, reason = "operators of bf16 activations come next")]
 pub(crate) use self::real::Real;
 use crate::isa::Tier;
 
