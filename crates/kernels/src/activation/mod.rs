@@ -55,22 +55,15 @@ impl Activation {
 
     #[inline(always)]
     pub(crate) fn slope<S: Simd>(self, simd: S, x: S::V) -> S::V {
-        let logistic = |scale: f32| {
-            // (x σ(a x))' = σ + a x σ (1 - σ)
-            let ax = simd.mul(x, simd.splat(scale));
-            let s = sigmoid(simd, ax);
-            let rest = simd.mul(s, simd.sub(simd.splat(1.0), s));
-            simd.mul_add(ax, rest, s)
-        };
         match self {
-            Self::Silu => logistic(1.0),
+            Self::Silu => logistic_slope(simd, x, 1.0),
             Self::Gelu => {
                 // (x Φ(x))' = Φ + x φ, φ(x) = e^(-x² / 2) / √(2 π)
                 let density = exp(simd, simd.mul(simd.splat(-0.5), simd.mul(x, x)));
                 let density = simd.mul(density, simd.splat(0.398_942_3));
                 simd.mul_add(x, density, normal_cdf(simd, x))
             }
-            Self::QuickGelu => logistic(QUICK),
+            Self::QuickGelu => logistic_slope(simd, x, QUICK),
         }
     }
 }
@@ -82,6 +75,15 @@ const QUICK: f32 = 1.702;
 fn normal_cdf<S: Simd>(simd: S, x: S::V) -> S::V {
     let erf = erf(simd, simd.mul(x, simd.splat(std::f32::consts::FRAC_1_SQRT_2)));
     simd.mul_add(simd.splat(0.5), erf, simd.splat(0.5))
+}
+
+/// `(x σ(a x))' = σ + a x σ (1 - σ)`. A function: a closure may be compiled apart, without the tier's instructions.
+#[inline(always)]
+fn logistic_slope<S: Simd>(simd: S, x: S::V, scale: f32) -> S::V {
+    let ax = simd.mul(x, simd.splat(scale));
+    let s = sigmoid(simd, ax);
+    let rest = simd.mul(s, simd.sub(simd.splat(1.0), s));
+    simd.mul_add(ax, rest, s)
 }
 
 struct Activate {
