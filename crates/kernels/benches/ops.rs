@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p photomend-kernels`; `PHOTOMEND_ISA` and `RAYON_NUM_THREADS` choose the tier and the threads.
 
-use candle_core::{D, DType, Device, Result, Tensor};
+use candle_core::{D, DType, Device, Result, Tensor, Var};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use kernels::{Activation, Affine, FrozenConv2d, PackedWeight};
@@ -123,30 +123,50 @@ mod attention {
     }
 }
 
+/// What is bound by memory, at the size of the UNet's first blocks, in f32 and in bf16.
 mod pointwise {
     use super::*;
 
-    #[divan::bench(sample_count = 10)]
-    fn group_norm_silu(bencher: Bencher<'_, '_>) {
-        let xs = random(&[1, 320, 64, 64]);
-        let weight = Tensor::ones(320, DType::F32, &Device::Cpu).expect("a small tensor");
+    const DTYPES: [DType; 2] = [DType::F32, DType::BF16];
+
+    fn stored(dims: &[usize], dtype: DType) -> Tensor {
+        random(dims).to_dtype(dtype).expect("a small tensor")
+    }
+
+    fn ones(channels: usize) -> Tensor {
+        Tensor::ones(channels, DType::F32, &Device::Cpu).expect("a small tensor")
+    }
+
+    #[divan::bench(args = DTYPES, sample_count = 20)]
+    fn group_norm_silu(bencher: Bencher<'_, '_>, dtype: DType) {
+        let (xs, weight) = (stored(&[1, 64, 64, 320], dtype), ones(320));
         let affine = Affine { weight: &weight, bias: &weight, eps: 1e-5 };
         timed(bencher, xs.elem_count(), || {
             kernels::group_norm(&xs, 32, affine, Some(Activation::Silu))
         });
     }
 
-    #[divan::bench(sample_count = 10)]
-    fn layer_norm(bencher: Bencher<'_, '_>) {
-        let xs = random(&[1, 4096, 320]);
-        let weight = Tensor::ones(320, DType::F32, &Device::Cpu).expect("a small tensor");
+    #[divan::bench(args = DTYPES, sample_count = 20)]
+    fn group_norm_silu_backward(bencher: Bencher<'_, '_>, dtype: DType) {
+        let (xs, weight) = (stored(&[1, 64, 64, 320], dtype), ones(320));
+        let xs = Var::from_tensor(&xs).expect("a small tensor");
+        let affine = Affine { weight: &weight, bias: &weight, eps: 1e-5 };
+        let ys = kernels::group_norm(&xs, 32, affine, Some(Activation::Silu)).expect("a norm");
+        timed(bencher, xs.elem_count(), || {
+            Ok(ys.backward()?.remove(&xs).expect("a tracked input"))
+        });
+    }
+
+    #[divan::bench(args = DTYPES, sample_count = 20)]
+    fn layer_norm(bencher: Bencher<'_, '_>, dtype: DType) {
+        let (xs, weight) = (stored(&[1, 4096, 320], dtype), ones(320));
         let affine = Affine { weight: &weight, bias: &weight, eps: 1e-5 };
         timed(bencher, xs.elem_count(), || kernels::layer_norm(&xs, affine));
     }
 
-    #[divan::bench(sample_count = 10)]
-    fn geglu(bencher: Bencher<'_, '_>) {
-        let xs = random(&[1, 4096, 2560]);
+    #[divan::bench(args = DTYPES, sample_count = 20)]
+    fn geglu(bencher: Bencher<'_, '_>, dtype: DType) {
+        let xs = stored(&[1, 4096, 2560], dtype);
         timed(bencher, xs.elem_count() / 2, || kernels::geglu(&xs));
     }
 

@@ -8,27 +8,36 @@
 //! blocks of one output. Each such block says why it is sound.
 
 mod activation;
+mod add;
 mod attention;
 mod buffer;
+mod concat;
 mod conv2d;
 mod frozen;
 mod gemm;
 mod isa;
+mod layout;
 mod linear;
 mod memory;
 mod norm;
 mod product;
+mod output;
 mod simd;
 mod tensors;
 #[cfg(test)]
 mod testing;
+mod upsample;
 
 pub use crate::activation::{Activation, activate, activate_on, geglu, geglu_on};
+pub use crate::add::{add, add_on};
 pub use crate::attention::{attention, attention_on};
+pub use crate::concat::concat_channels;
 pub use crate::conv2d::{conv2d, conv2d_on};
 pub use crate::frozen::{FrozenConv2d, LowRank, linear_frozen, linear_geglu, linear_lora};
 pub use crate::isa::Tier;
+pub use crate::layout::{channels_first, channels_first_on, channels_last, channels_last_on};
 pub use crate::linear::{linear, linear_on};
 pub use crate::memory::Allocator;
 pub use crate::norm::{Affine, group_norm, group_norm_on, layer_norm, layer_norm_on};
 pub use crate::product::PackedWeight;
+pub use crate::upsample::{upsample_nearest, upsample_nearest_on};

@@ -1,6 +1,6 @@
 //! What the tests of this crate share.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor, Var};
 
 use crate::isa::Tier;
 
@@ -50,4 +50,62 @@ pub(crate) fn assert_same(found: &Tensor, expected: &Tensor, tolerance: f64) {
     let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let expected: Vec<f64> = values(expected).into_iter().map(f64::from).collect();
     assert_close(&values(found), &expected, tolerance);
+}
+
+/// Asserts that an operator agrees with candle's own operations, in its value and in its gradients by all inputs, on
+/// every tier, in f32 and in bf16.
+///
+/// `expected` is computed in f32, of inputs rounded to the dtype that it is told. A number of bf16 may be off by one
+/// rounding, 2⁻⁸ of itself, beside `tolerance` of the largest.
+///
+/// # Errors
+/// Those of both functions.
+#[track_caller]
+pub(crate) fn agrees(
+    tolerance: f64,
+    inputs: &[&Tensor],
+    expected: impl Fn(DType, &[Var]) -> Result<Tensor>,
+    found: impl Fn(Tier, &[Var]) -> Result<Tensor>,
+) -> Result<()> {
+    for dtype in [DType::F32, DType::BF16] {
+        let inputs = |to: DType| -> Result<Vec<Var>> {
+            inputs.iter().map(|x| Var::from_tensor(&x.to_dtype(dtype)?.to_dtype(to)?)).collect()
+        };
+        let (plain, ours) = (inputs(DType::F32)?, inputs(dtype)?);
+        let expected = expected(dtype, &plain)?;
+        // The gradient by the output arrives in the output's dtype.
+        let pull =
+            Numbers::new(7).tensor(expected.dims())?.to_dtype(dtype)?.to_dtype(DType::F32)?;
+        let gradients = (&expected * &pull)?.sum_all()?.backward()?;
+        for tier in tiers() {
+            let found = found(tier, &ours)?;
+            assert_rounded(&found, &expected, tolerance);
+            let pulled = (found.to_dtype(DType::F32)? * &pull)?.sum_all()?.backward()?;
+            for (ours, plain) in ours.iter().zip(&plain) {
+                let (found, expected) = (pulled.get(ours).unwrap(), gradients.get(plain).unwrap());
+                assert_eq!(found.dtype(), dtype);
+                assert_rounded(found, expected, tolerance);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// [`assert_same`], where numbers of bf16 may also be off by one rounding.
+#[track_caller]
+pub(crate) fn assert_rounded(found: &Tensor, expected: &Tensor, tolerance: f64) {
+    if found.dtype() == DType::F32 {
+        return assert_same(found, expected, tolerance);
+    }
+    assert_eq!(found.dims(), expected.dims());
+    let values = |tensor: &Tensor| {
+        tensor.flatten_all().unwrap().to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap()
+    };
+    let (found, expected) = (values(found), values(expected));
+    let scale = expected.iter().fold(1e-3, |scale: f64, x| scale.max(f64::from(x.abs())));
+    for (at, (found, expected)) in found.into_iter().zip(expected).enumerate() {
+        let error = f64::from(found - expected).abs();
+        let bound = f64::from(expected.abs()) / 256.0 + tolerance * scale;
+        assert!(error <= bound, "at {at}: found {found}, expected {expected}");
+    }
 }

@@ -57,12 +57,16 @@ pub(crate) fn erf<S: Simd>(simd: S, x: S::V) -> S::V {
         [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329_2e-3, -1.426_473_9e-2];
     let x = simd.min(simd.max(x, simd.splat(-4.0)), simd.splat(4.0));
     let x2 = simd.mul(x, x);
-    let horner = |coefficients: &[f32]| {
-        let mut p = simd.splat(coefficients[0]);
-        for &c in &coefficients[1..] {
-            p = simd.mul_add(p, x2, simd.splat(c));
-        }
-        p
-    };
-    simd.div(simd.mul(x, horner(&ALPHA)), horner(&BETA))
+    simd.div(simd.mul(x, horner(simd, x2, ALPHA)), horner(simd, x2, BETA))
+}
+
+/// The polynomial with these coefficients, the highest first. A function: a closure may be compiled apart, without the
+/// tier's instructions.
+#[inline(always)]
+fn horner<S: Simd, const N: usize>(simd: S, x: S::V, coefficients: [f32; N]) -> S::V {
+    let mut p = simd.splat(coefficients[0]);
+    for &c in &coefficients[1..] {
+        p = simd.mul_add(p, x, simd.splat(c));
+    }
+    p
 }

@@ -50,6 +50,38 @@ pub(crate) trait Real: WithDType + Default {
             std::ptr::copy_nonoverlapping(padded.as_ptr(), to, count.min(MAX_LANES));
         }
     }
+
+    /// A register where `left` numbers are left: zeros after the last.
+    ///
+    /// # Safety
+    /// `left` numbers can be read at `from`, or a register's worth if that is less.
+    #[inline(always)]
+    unsafe fn load_up_to<S: Simd>(simd: S, from: *const Self, left: usize) -> S::V {
+        // SAFETY: the caller's word.
+        unsafe {
+            if left >= S::LANES {
+                Self::load(simd, from)
+            } else {
+                Self::load_first(simd, from, left)
+            }
+        }
+    }
+
+    /// Writes a register, or the part of it for which there is room.
+    ///
+    /// # Safety
+    /// `left` numbers can be written at `to`, or a register's worth if that is less.
+    #[inline(always)]
+    unsafe fn store_up_to<S: Simd>(simd: S, to: *mut Self, x: S::V, left: usize) {
+        // SAFETY: the caller's word.
+        unsafe {
+            if left >= S::LANES {
+                Self::store(simd, to, x);
+            } else {
+                Self::store_first(simd, to, x, left);
+            }
+        }
+    }
 }
 
 impl Real for f32 {

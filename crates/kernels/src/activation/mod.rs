@@ -1,0 +1,161 @@
+//! Pointwise non-linearities: SiLU, GELU with the exact error function, CLIP's quick GELU, and GEGLU (Shazeer 2020).
+
+mod geglu;
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+
+pub use self::geglu::{geglu, geglu_on};
+use crate::isa::Tier;
+use crate::output::{Rows, written_in_blocks};
+use crate::simd::math::{erf, exp, sigmoid};
+use crate::simd::{Kernel, Real, Simd, dispatch};
+use crate::tensors::{for_real, from_numbers, numbers, with_numbers};
+
+/// A pointwise non-linearity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x · σ(x)`.
+    Silu,
+    /// `x · Φ(x)`.
+    Gelu,
+    /// `x · σ(1.702 x)`.
+    QuickGelu,
+}
+
+/// Applies a non-linearity to every element of an f32 or bf16 tensor on the CPU.
+///
+/// # Shapes
+/// - xs: any
+/// - returns: that of xs, in its dtype
+///
+/// # Errors
+/// If the dtype or device is another one.
+pub fn activate(xs: &Tensor, activation: Activation) -> Result<Tensor> {
+    activate_on(Tier::current(), xs, activation)
+}
+
+/// [`activate`] on a given tier.
+///
+/// # Errors
+/// Those of [`activate`].
+pub fn activate_on(tier: Tier, xs: &Tensor, activation: Activation) -> Result<Tensor> {
+    xs.contiguous()?.apply_op1(Activate { tier, activation })
+}
+
+impl Activation {
+    #[inline(always)]
+    pub(crate) fn value<S: Simd>(self, simd: S, x: S::V) -> S::V {
+        match self {
+            Self::Silu => simd.mul(x, sigmoid(simd, x)),
+            Self::Gelu => simd.mul(x, normal_cdf(simd, x)),
+            Self::QuickGelu => simd.mul(x, sigmoid(simd, simd.mul(x, simd.splat(QUICK)))),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn slope<S: Simd>(self, simd: S, x: S::V) -> S::V {
+        match self {
+            Self::Silu => logistic_slope(simd, x, 1.0),
+            Self::Gelu => {
+                // (x Φ(x))' = Φ + x φ, φ(x) = e^(-x² / 2) / √(2 π)
+                let density = exp(simd, simd.mul(simd.splat(-0.5), simd.mul(x, x)));
+                let density = simd.mul(density, simd.splat(0.398_942_3));
+                simd.mul_add(x, density, normal_cdf(simd, x))
+            }
+            Self::QuickGelu => logistic_slope(simd, x, QUICK),
+        }
+    }
+}
+
+/// The factor of CLIP's approximation of GELU.
+const QUICK: f32 = 1.702;
+
+#[inline(always)]
+fn normal_cdf<S: Simd>(simd: S, x: S::V) -> S::V {
+    let erf = erf(simd, simd.mul(x, simd.splat(std::f32::consts::FRAC_1_SQRT_2)));
+    simd.mul_add(simd.splat(0.5), erf, simd.splat(0.5))
+}
+
+/// `(x σ(a x))' = σ + a x σ (1 - σ)`. A function: a closure may be compiled apart, without the tier's instructions.
+#[inline(always)]
+fn logistic_slope<S: Simd>(simd: S, x: S::V, scale: f32) -> S::V {
+    let ax = simd.mul(x, simd.splat(scale));
+    let s = sigmoid(simd, ax);
+    let rest = simd.mul(s, simd.sub(simd.splat(1.0), s));
+    simd.mul_add(ax, rest, s)
+}
+
+struct Activate {
+    tier: Tier,
+    activation: Activation,
+}
+
+impl Activate {
+    fn run<T: Real>(&self, xs: &[T], grad: Option<&[T]>) -> Vec<T> {
+        let Self { tier, activation } = *self;
+        // SAFETY: a chunk writes as many numbers as it has inputs.
+        unsafe {
+            written_in_blocks(Rows::of(xs.len(), 1), 1, |block, to| {
+                let (xs, grad) = (block.of(xs, 1), grad.map(|grad| block.of(grad, 1)));
+                dispatch(tier, Chunk { activation, xs, grad, to });
+            })
+        }
+    }
+}
+
+/// A chunk: `to = f(xs)`, or `to = grad · f'(xs)`.
+struct Chunk<'a, T> {
+    activation: Activation,
+    xs: &'a [T],
+    grad: Option<&'a [T]>,
+    to: *mut T,
+}
+
+impl<T: Real> Kernel for Chunk<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { activation, xs, grad, to } = self;
+        assert!(grad.is_none_or(|grad| grad.len() == xs.len()));
+        for at in (0..xs.len()).step_by(S::LANES) {
+            let left = xs.len() - at;
+            // SAFETY: `left` numbers are left of each slice, and of `to`, which is as long.
+            unsafe {
+                let x = T::load_up_to(simd, xs.as_ptr().add(at), left);
+                let y = match grad {
+                    None => activation.value(simd, x),
+                    Some(grad) => {
+                        let grad = T::load_up_to(simd, grad.as_ptr().add(at), left);
+                        simd.mul(grad, activation.slope(simd, x))
+                    }
+                };
+                T::store_up_to(simd, to.add(at), y, left);
+            }
+        }
+    }
+}
+
+impl CustomOp1 for Activate {
+    fn name(&self) -> &'static str {
+        "activation"
+    }
+    fn cpu_fwd(&self, xs: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        for_real!(xs.dtype(), |T| {
+            let ys = self.run::<T>(numbers(xs, layout)?, None);
+            Ok((T::storage(ys), layout.shape().clone()))
+        })
+    }
+    fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let grad = grad.contiguous()?;
+        for_real!(xs.dtype(), |T| {
+            let dxs = with_numbers::<T, _>(xs, |xs| {
+                with_numbers(&grad, |grad| Ok(self.run(xs, Some(grad))))
+            })?;
+            from_numbers(dxs, xs.dims()).map(Some)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
