@@ -20,8 +20,8 @@ mod layout;
 mod linear;
 mod memory;
 mod norm;
-mod product;
 mod output;
+mod product;
 mod simd;
 mod tensors;
 #[cfg(test)]
@@ -33,7 +33,9 @@ pub use crate::add::{add, add_on};
 pub use crate::attention::{attention, attention_on};
 pub use crate::concat::concat_channels;
 pub use crate::conv2d::{conv2d, conv2d_on};
-pub use crate::frozen::{FrozenConv2d, LowRank, linear_frozen, linear_geglu, linear_lora};
+pub use crate::frozen::{
+    FrozenConv2d, LowRank, NormBefore, linear_frozen, linear_geglu, linear_lora,
+};
 pub use crate::isa::Tier;
 pub use crate::layout::{channels_first, channels_first_on, channels_last, channels_last_on};
 pub use crate::linear::{linear, linear_on};

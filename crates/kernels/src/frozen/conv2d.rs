@@ -3,7 +3,8 @@
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 
-use super::padded::{Copy, Padding};
+use super::norm_before::{Norm, NormBefore};
+use super::padded::{Copy, Padding, Prologue};
 use super::{Finish, check_dtype, numbers, product, with_real};
 use crate::buffer::written;
 use crate::product::{Call, Engine, Epilogue, Map, PackedWeight, Rows, Shared, Side};
@@ -21,6 +22,8 @@ pub struct FrozenConv2d<'a> {
     pub padding: (usize, usize),
     /// Height and width that the picture is resized to first, by nearest neighbours.
     pub resize: Option<(usize, usize)>,
+    /// Normalises the picture before anything else. Its weight and bias get no gradient.
+    pub norm: Option<NormBefore<'a>>,
     /// Added to every pixel of an image: `(b, outputs)`, f32. It gets no gradient.
     pub image_bias: Option<&'a Tensor>,
     /// Added to the output: its shape and dtype.
@@ -36,6 +39,7 @@ impl<'a> FrozenConv2d<'a> {
             stride,
             padding: (padding, padding),
             resize: None,
+            norm: None,
             image_bias: None,
             residual: None,
         }
@@ -63,6 +67,7 @@ impl<'a> FrozenConv2d<'a> {
             stride: self.stride,
             padding: self.padding,
             resize: self.resize,
+            norm: self.norm.map(Norm::new).transpose()?,
             image_bias,
         };
         let xs = xs.contiguous()?;
@@ -78,6 +83,7 @@ struct Op {
     stride: usize,
     padding: (usize, usize),
     resize: Option<(usize, usize)>,
+    norm: Option<Norm>,
     image_bias: Option<Vec<f32>>,
 }
 
@@ -100,6 +106,9 @@ impl Op {
         };
         if channels != order.channels || order.gated {
             bail!("conv2d: expected {} channels, found {dims:?}", order.channels);
+        }
+        if let Some(norm) = &self.norm {
+            norm.check(channels)?;
         }
         let size = self.resize.unwrap_or((height, width));
         let ((kh, kw), padding) = (order.kernel, self.padding.0 + self.padding.1);
@@ -126,6 +135,10 @@ impl Op {
             && self.resize.is_none()
     }
 
+    const fn pixels(sizes: &Sizes) -> usize {
+        sizes.source.0 * sizes.source.1
+    }
+
     fn forward(
         &self,
         (xs, layout): (&CpuStorage, &Layout),
@@ -150,7 +163,7 @@ impl Op {
     fn convolve<T: Engine>(&self, xs: &[T], sizes: Sizes, residual: Option<&[T]>) -> Vec<T> {
         let packed = self.weight.get();
         let order = &packed.order;
-        if self.is_pointwise() && self.image_bias.is_none() {
+        if self.is_pointwise() && self.image_bias.is_none() && self.norm.is_none() {
             let pixels = sizes.images * sizes.out.0 * sizes.out.1;
             let finish = Finish {
                 bias: packed.bias.as_deref(),
@@ -161,7 +174,7 @@ impl Op {
             return product(Side::Forward(packed), xs, pixels, None, &finish);
         }
         let before = self.padding.0 as isize;
-        let turned = Windows {
+        let windows = Windows {
             padding: Padding {
                 images: sizes.images,
                 channels: sizes.channels,
@@ -177,7 +190,13 @@ impl Op {
         };
         let ends =
             Ends { bias: packed.bias.as_deref(), image_bias: self.image_bias.as_deref(), residual };
-        turned.multiply(xs, Side::Forward(packed), &ends)
+        match &self.norm {
+            None => windows.multiply(xs, Side::Forward(packed), &ends, &Copy),
+            Some(norm) => {
+                let scaled = norm.scaled(packed.tier, xs, sizes.images, Self::pixels(&sizes));
+                windows.multiply(xs, Side::Forward(packed), &ends, &scaled)
+            }
+        }
     }
 
     /// The transposed convolution of the outputs' gradient.
@@ -185,9 +204,15 @@ impl Op {
         let sizes = self.sizes(xs.dims())?;
         let grad = grad.contiguous()?;
         let (storage, layout) = grad.storage_and_layout();
-        let storage = cpu(&storage)?;
+        let (x_storage, x_layout) = xs.storage_and_layout();
         with_real!(grad.dtype(), T => {
-            from_reals(self.pull_back::<T>(numbers(storage, layout)?, sizes), xs.dims())
+            let mut dxs = self.pull_back::<T>(numbers(cpu(&storage)?, layout)?, sizes);
+            if let Some(norm) = &self.norm {
+                let values = numbers::<T>(cpu(&x_storage)?, x_layout)?;
+                let (images, pixels) = (sizes.images, Self::pixels(&sizes));
+                dxs = norm.pull_back(self.weight.get().tier, values, &dxs, images, pixels);
+            }
+            from_reals(dxs, xs.dims())
         })
     }
 
@@ -216,7 +241,7 @@ impl Op {
             out: sizes.size,
         };
         let ends = Ends { bias: None, image_bias: None, residual: None };
-        let resized = turned.multiply(grad, Side::Transposed(packed), &ends);
+        let resized = turned.multiply(grad, Side::Transposed(packed), &ends, &Copy);
         if sizes.source == sizes.size {
             return resized;
         }
@@ -270,7 +295,13 @@ struct Windows {
 }
 
 impl Windows {
-    fn multiply<T: Engine>(&self, xs: &[T], side: Side<'_>, ends: &Ends<'_, T>) -> Vec<T> {
+    fn multiply<T: Engine>(
+        &self,
+        xs: &[T],
+        side: Side<'_>,
+        ends: &Ends<'_, T>,
+        prologue: &impl Prologue<T>,
+    ) -> Vec<T> {
         let (kh, kw) = self.kernel;
         let (height, width) = self.out;
         let padded = ((height - 1) * self.stride + kh, (width - 1) * self.stride + kw);
@@ -280,7 +311,7 @@ impl Windows {
         if T::ROW_STEP > 1 {
             map = map.in_tiles();
         }
-        let picture = padding.fill(side.tier(), xs, &map, self.kernel, &Copy);
+        let picture = padding.fill(side.tier(), xs, &map, self.kernel, prologue);
         let taps: Vec<usize> =
             (0..kh * kw).map(|tap| (tap / kw * padded.1 + tap % kw) * pixel).collect();
         let outputs = padding.images * height * width;

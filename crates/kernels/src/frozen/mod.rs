@@ -9,6 +9,7 @@ mod conv2d;
 mod geglu;
 mod linear;
 mod lora;
+mod norm_before;
 mod padded;
 
 use candle_core::{CpuStorage, DType, Layout, Result, bail};
@@ -17,6 +18,7 @@ pub use self::conv2d::FrozenConv2d;
 pub use self::geglu::linear_geglu;
 pub use self::linear::linear_frozen;
 pub use self::lora::{LowRank, linear_lora};
+pub use self::norm_before::NormBefore;
 use crate::buffer::{Aligned, written};
 use crate::product::{Call, Engine, Epilogue, Rows, Shared, Side};
 use crate::simd::Real;

@@ -6,6 +6,7 @@ use super::*;
 use crate::isa::Tier;
 use crate::product::PackedWeight;
 use crate::testing::{Numbers, assert_same, tiers};
+use crate::{Activation, Affine};
 
 /// Tiers, each with f32 and with bf16 weights.
 fn cases() -> impl Iterator<Item = (Tier, DType)> {
@@ -198,6 +199,39 @@ fn convolutions_are_those_of_candle() -> Result<()> {
             let rest = (image_bias.reshape((b, 1, 1, n))?.broadcast_add(&residual))?;
             let found = conv.forward(&ours)?;
             assert_same(&f32_of(&found)?, &(&expected - rest)?, tolerance(&packed));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_norm_comes_before_the_kernel() -> Result<()> {
+    let mut random = Numbers::new(39);
+    for ([b, h, w, c, n], groups) in
+        [([1, 3, 4, 6, 5], 3), ([2, 7, 5, 64, 40], 32), ([2, 8, 8, 20, 33], 5)]
+    {
+        let xs = Var::from_tensor(&numbers(&mut random, &[b, h, w, c])?)?;
+        let (scale, shift) = (numbers(&mut random, &[c])?, numbers(&mut random, &[c])?);
+        let affine = Affine { weight: &scale, bias: &shift, eps: 1e-5 };
+        for (kernel, activation) in [(3, Some(Activation::Silu)), (1, None)] {
+            let weight = numbers(&mut random, &[n, c, kernel, kernel])?;
+            for (tier, dtype) in cases() {
+                let packed = PackedWeight::new_on(tier, &weight.to_dtype(dtype)?, None, false)?;
+                let compute = packed.compute_dtype();
+                let ours = Var::from_tensor(&xs.to_dtype(compute)?)?;
+                let plain = FrozenConv2d::new(&packed, 1, kernel / 2);
+                let norm = Some(NormBefore { groups, affine, activation });
+                let found = FrozenConv2d { norm, ..plain }.forward(&ours)?;
+                // The same steps one by one, rounded alike.
+                let normed =
+                    crate::group_norm_on(tier, &xs.to_dtype(compute)?, groups, affine, activation)?;
+                assert_same(&f32_of(&found)?, &f32_of(&plain.forward(&normed)?)?, 1e-6);
+                if compute == DType::F32 {
+                    let normed = crate::group_norm_on(tier, &xs, groups, affine, activation)?;
+                    let expected = plain.forward(&normed)?;
+                    compare(&found, &expected, &[(&ours, &xs)], &mut random, 2e-6)?;
+                }
+            }
         }
     }
     Ok(())

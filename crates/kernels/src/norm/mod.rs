@@ -11,8 +11,11 @@ mod statistics;
 
 use candle_core::{DType, Result, Tensor, bail};
 
+pub(crate) use self::backward::group_norm_backward;
+pub(crate) use self::group::normalise_row;
 pub use self::group::{group_norm, group_norm_on};
 pub use self::layer::{layer_norm, layer_norm_on};
+pub(crate) use self::statistics::{Groups, Scales, group_scales};
 use crate::activation::Activation;
 use crate::simd::Simd;
 use crate::tensors::from_numbers;
