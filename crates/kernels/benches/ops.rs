@@ -5,7 +5,7 @@
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use kernels::{Activation, Affine};
+use kernels::{Activation, Affine, FrozenConv2d, PackedWeight};
 
 fn main() {
     divan::main();
@@ -33,6 +33,40 @@ fn timed(bencher: Bencher<'_, '_>, flop: usize, run: impl Fn() -> Result<Tensor>
     bencher
         .counter(ItemsCount::new(flop))
         .bench_local(|| black_box(run().expect("shapes that fit")));
+}
+
+/// Convolutions and linear layers with packed weights, forward and backward by the input.
+mod frozen {
+    use candle_core::Var;
+
+    use super::*;
+
+    #[divan::bench(args = CONVOLUTIONS, sample_count = 5)]
+    fn conv2d(bencher: Bencher<'_, '_>, [inputs, outputs, side, k, stride]: [usize; 5]) {
+        let (xs, weight) = (random(&[1, side, side, inputs]), random(&[outputs, inputs, k, k]));
+        let weight = PackedWeight::new(&weight, None).expect("a small weight");
+        let flop = 2 * inputs * outputs * k * k * side * side / (stride * stride);
+        timed(bencher, flop, || FrozenConv2d::new(&weight, stride, k / 2).forward(&xs));
+    }
+
+    #[divan::bench(args = CONVOLUTIONS, sample_count = 5)]
+    fn conv2d_backward(bencher: Bencher<'_, '_>, [inputs, outputs, side, k, stride]: [usize; 5]) {
+        let (xs, weight) = (random(&[1, side, side, inputs]), random(&[outputs, inputs, k, k]));
+        let weight = PackedWeight::new(&weight, None).expect("a small weight");
+        let xs = Var::from_tensor(&xs).expect("a small tensor");
+        let ys = FrozenConv2d::new(&weight, stride, k / 2).forward(&xs).expect("shapes that fit");
+        let flop = 2 * inputs * outputs * k * k * side * side / (stride * stride);
+        timed(bencher, flop, || ys.backward()?.remove(&xs).ok_or(candle_core::Error::msg("none")));
+    }
+
+    #[divan::bench(args = LINEARS, sample_count = 5)]
+    fn linear(bencher: Bencher<'_, '_>, [tokens, inputs, outputs]: [usize; 3]) {
+        let (xs, weight) = (random(&[tokens, inputs]), random(&[outputs, inputs]));
+        let weight = PackedWeight::new(&weight, None).expect("a small weight");
+        timed(bencher, 2 * tokens * inputs * outputs, || {
+            kernels::linear_frozen(&xs, &weight, None)
+        });
+    }
 }
 
 mod conv2d {

@@ -49,6 +49,14 @@ pub(crate) fn from_values(values: Vec<f32>, dims: &[usize]) -> Result<Tensor> {
     Tensor::from_vec(values, dims, &Device::Cpu)
 }
 
+/// A tensor on the CPU of activations.
+///
+/// # Errors
+/// If there are more or fewer values than the shape has.
+pub(crate) fn from_reals<T: crate::simd::Real>(values: Vec<T>, dims: &[usize]) -> Result<Tensor> {
+    Tensor::from_vec(values, dims, &Device::Cpu)
+}
+
 /// A bias as numbers to add inside an operator, or, if it wants a gradient, as a tensor to add after it.
 ///
 /// # Errors

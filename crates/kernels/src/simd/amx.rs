@@ -6,12 +6,24 @@
 use std::arch::asm;
 use std::sync::OnceLock;
 
-/// True if the processor has AMX with bf16 and AVX-512 with bf16, and the system lets this process use them.
+/// True if the processor has AMX with bf16 and AVX-512 with bf16, and the system lets this process use them, or if
+/// the former are emulated.
 pub(crate) fn is_available() -> bool {
-    static AVAILABLE: OnceLock<bool> = OnceLock::new();
-    *AVAILABLE.get_or_init(|| {
-        crate::isa::Tier::Avx512Bf16.is_available() && is_supported() && permitted()
-    })
+    crate::isa::Tier::Avx512Bf16.is_available() && (is_native() || is_emulated())
+}
+
+/// True if the processor has AMX with bf16, and the system lets this process use it.
+fn is_native() -> bool {
+    static NATIVE: OnceLock<bool> = OnceLock::new();
+    *NATIVE.get_or_init(|| is_supported() && permitted())
+}
+
+/// True if instructions of tiles are emulated here: only for tests, and if asked for.
+pub(crate) fn is_emulated() -> bool {
+    #[cfg(all(target_os = "linux", any(test, feature = "emulate-amx")))]
+    return !is_native() && super::amx_emulator::is_active();
+    #[cfg(not(all(target_os = "linux", any(test, feature = "emulate-amx"))))]
+    false
 }
 
 /// CPUID leaf 7: AMX-BF16 is bit 22 of EDX, AMX-TILE bit 24.

@@ -1,0 +1,353 @@
+//! `torch.nn.functional.conv2d` with a frozen weight on channels-last pictures, one group, undilated.
+
+use candle_core::backend::BackendStorage as _;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+
+use super::padded::{Copy, Padding};
+use super::{Finish, check_dtype, numbers, product, with_real};
+use crate::buffer::written;
+use crate::product::{Call, Engine, Epilogue, Map, PackedWeight, Rows, Shared, Side};
+use crate::simd::Real;
+use crate::tensors::{cpu, from_reals};
+
+/// A convolution with a frozen weight, and what is done before and after it.
+#[derive(Clone, Copy, Debug)]
+pub struct FrozenConv2d<'a> {
+    /// Packed `(outputs, channels, kh, kw)`, with its bias.
+    pub weight: &'a PackedWeight,
+    /// Steps between outputs.
+    pub stride: usize,
+    /// Zeros above and on the left, and below and on the right.
+    pub padding: (usize, usize),
+    /// Height and width that the picture is resized to first, by nearest neighbours.
+    pub resize: Option<(usize, usize)>,
+    /// Added to every pixel of an image: `(b, outputs)`, f32. It gets no gradient.
+    pub image_bias: Option<&'a Tensor>,
+    /// Added to the output: its shape and dtype.
+    pub residual: Option<&'a Tensor>,
+}
+
+impl<'a> FrozenConv2d<'a> {
+    /// The plain one.
+    #[must_use]
+    pub const fn new(weight: &'a PackedWeight, stride: usize, padding: usize) -> Self {
+        Self {
+            weight,
+            stride,
+            padding: (padding, padding),
+            resize: None,
+            image_bias: None,
+            residual: None,
+        }
+    }
+
+    /// # Shapes
+    /// - xs: `(b, h, w, channels)`, in the weight's [`compute_dtype`](PackedWeight::compute_dtype)
+    /// - returns: `(b, h', w', outputs)` with `h' = (h + padding - kh) / stride + 1`
+    ///
+    /// # Errors
+    /// If a shape, dtype or device is another one.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let image_bias = self
+            .image_bias
+            .map(|bias| {
+                let outputs = self.weight.outputs();
+                if bias.dims() != [xs.dim(0)?, outputs] {
+                    bail!("conv2d: expected a bias (b, {outputs}) for {xs:?}, found {bias:?}");
+                }
+                bias.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()
+            })
+            .transpose()?;
+        let op = Op {
+            weight: self.weight.clone(),
+            stride: self.stride,
+            padding: self.padding,
+            resize: self.resize,
+            image_bias,
+        };
+        let xs = xs.contiguous()?;
+        match self.residual {
+            None => xs.apply_op1(op),
+            Some(residual) => xs.apply_op2(&residual.contiguous()?, op),
+        }
+    }
+}
+
+struct Op {
+    weight: PackedWeight,
+    stride: usize,
+    padding: (usize, usize),
+    resize: Option<(usize, usize)>,
+    image_bias: Option<Vec<f32>>,
+}
+
+/// Sizes of a call.
+#[derive(Clone, Copy)]
+struct Sizes {
+    images: usize,
+    channels: usize,
+    /// Of the picture in memory, and after resizing.
+    source: (usize, usize),
+    size: (usize, usize),
+    out: (usize, usize),
+}
+
+impl Op {
+    fn sizes(&self, dims: &[usize]) -> Result<Sizes> {
+        let order = &self.weight.get().order;
+        let &[images, height, width, channels] = dims else {
+            bail!("conv2d: expected (b, h, w, c), found {dims:?}");
+        };
+        if channels != order.channels || order.gated {
+            bail!("conv2d: expected {} channels, found {dims:?}", order.channels);
+        }
+        let size = self.resize.unwrap_or((height, width));
+        let ((kh, kw), padding) = (order.kernel, self.padding.0 + self.padding.1);
+        if self.stride == 0
+            || kh * kw == 0
+            || size.0 + padding < kh
+            || size.1 + padding < kw
+            || (height * width == 0) != (size.0 * size.1 == 0)
+        {
+            let stride = self.stride;
+            bail!("conv2d: a {kh}×{kw} kernel at stride {stride}, padding {padding} on {dims:?}");
+        }
+        let out = |side: usize, k: usize| (side + padding - k) / self.stride + 1;
+        let out = (out(size.0, kh), out(size.1, kw));
+        Ok(Sizes { images, channels, source: (height, width), size, out })
+    }
+
+    /// True if a pixel's outputs depend on that pixel alone.
+    fn is_pointwise(&self) -> bool {
+        let order = &self.weight.get().order;
+        order.kernel == (1, 1)
+            && self.stride == 1
+            && self.padding == (0, 0)
+            && self.resize.is_none()
+    }
+
+    fn forward(
+        &self,
+        (xs, layout): (&CpuStorage, &Layout),
+        residual: Option<(&CpuStorage, &Layout)>,
+    ) -> Result<(CpuStorage, Shape)> {
+        let sizes = self.sizes(layout.dims())?;
+        let order = &self.weight.get().order;
+        let dims = [sizes.images, sizes.out.0, sizes.out.1, order.outputs];
+        if let Some((_, layout)) = residual
+            && layout.dims() != dims
+        {
+            bail!("conv2d: expected a residual {dims:?}, found {:?}", layout.dims());
+        }
+        check_dtype(xs.dtype(), self.weight.compute_dtype())?;
+        let out = with_real!(xs.dtype(), T => {
+            let residual = residual.map(|(xs, layout)| numbers::<T>(xs, layout)).transpose()?;
+            T::storage(self.convolve::<T>(numbers(xs, layout)?, sizes, residual))
+        });
+        Ok((out, dims.as_slice().into()))
+    }
+
+    fn convolve<T: Engine>(&self, xs: &[T], sizes: Sizes, residual: Option<&[T]>) -> Vec<T> {
+        let packed = self.weight.get();
+        let order = &packed.order;
+        if self.is_pointwise() && self.image_bias.is_none() {
+            let pixels = sizes.images * sizes.out.0 * sizes.out.1;
+            let finish = Finish {
+                bias: packed.bias.as_deref(),
+                residual,
+                gated: false,
+                columns: order.outputs,
+            };
+            return product(Side::Forward(packed), xs, pixels, None, &finish);
+        }
+        let before = self.padding.0 as isize;
+        let turned = Windows {
+            padding: Padding {
+                images: sizes.images,
+                channels: sizes.channels,
+                source: sizes.source,
+                size: sizes.size,
+                before: (before, before),
+                spread: 1,
+                padded: (0, 0),
+            },
+            kernel: order.kernel,
+            stride: self.stride,
+            out: sizes.out,
+        };
+        let ends =
+            Ends { bias: packed.bias.as_deref(), image_bias: self.image_bias.as_deref(), residual };
+        turned.multiply(xs, Side::Forward(packed), &ends)
+    }
+
+    /// The transposed convolution of the outputs' gradient.
+    fn input_gradient(&self, xs: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        let sizes = self.sizes(xs.dims())?;
+        let grad = grad.contiguous()?;
+        let (storage, layout) = grad.storage_and_layout();
+        let storage = cpu(&storage)?;
+        with_real!(grad.dtype(), T => {
+            from_reals(self.pull_back::<T>(numbers(storage, layout)?, sizes), xs.dims())
+        })
+    }
+
+    fn pull_back<T: Engine>(&self, grad: &[T], sizes: Sizes) -> Vec<T> {
+        let packed = self.weight.get();
+        let order = &packed.order;
+        if self.is_pointwise() {
+            let pixels = sizes.images * sizes.out.0 * sizes.out.1;
+            let finish =
+                Finish { bias: None, residual: None, gated: false, columns: sizes.channels };
+            return product(Side::Transposed(packed), grad, pixels, None, &finish);
+        }
+        let before = |k: usize| k as isize - 1 - self.padding.0 as isize;
+        let turned = Windows {
+            padding: Padding {
+                images: sizes.images,
+                channels: order.outputs,
+                source: sizes.out,
+                size: sizes.out,
+                before: (before(order.kernel.0), before(order.kernel.1)),
+                spread: self.stride,
+                padded: (0, 0),
+            },
+            kernel: order.kernel,
+            stride: 1,
+            out: sizes.size,
+        };
+        let ends = Ends { bias: None, image_bias: None, residual: None };
+        let resized = turned.multiply(grad, Side::Transposed(packed), &ends);
+        if sizes.source == sizes.size {
+            return resized;
+        }
+        shrink(&resized, sizes)
+    }
+}
+
+/// Sums of the pixels that nearest-neighbour resizing copied from each pixel.
+fn shrink<T: Real>(grad: &[T], sizes: Sizes) -> Vec<T> {
+    use rayon::prelude::*;
+    let Sizes { images, channels, source, size, .. } = sizes;
+    let line = source.1 * channels;
+    let mut sums = vec![T::default(); images * source.0 * line];
+    sums.par_chunks_mut(line.max(1)).enumerate().for_each_init(
+        || vec![0.0_f32; line],
+        |sum, (at, to)| {
+            let (image, y) = (at / source.0, at % source.0);
+            sum.fill(0.0);
+            // Line `y` was copied to those whose origin it is.
+            let copies = (y * size.0).div_ceil(source.0)..((y + 1) * size.0).div_ceil(source.0);
+            for row in copies {
+                let row = &grad[(image * size.0 + row) * size.1 * channels..][..size.1 * channels];
+                for (x, pixel) in row.chunks_exact(channels).enumerate() {
+                    let to = &mut sum[x * source.1 / size.1 * channels..][..channels];
+                    for (to, value) in to.iter_mut().zip(pixel) {
+                        *to += value.to_f64() as f32;
+                    }
+                }
+            }
+            for (to, &sum) in to.iter_mut().zip(sum.iter()) {
+                *to = T::from_f64(f64::from(sum));
+            }
+        },
+    );
+    sums
+}
+
+/// What is added to a convolution's product.
+struct Ends<'a, T> {
+    bias: Option<&'a [f32]>,
+    image_bias: Option<&'a [f32]>,
+    residual: Option<&'a [T]>,
+}
+
+/// A kernel over a padded picture.
+struct Windows {
+    padding: Padding,
+    kernel: (usize, usize),
+    stride: usize,
+    out: (usize, usize),
+}
+
+impl Windows {
+    fn multiply<T: Engine>(&self, xs: &[T], side: Side<'_>, ends: &Ends<'_, T>) -> Vec<T> {
+        let (kh, kw) = self.kernel;
+        let (height, width) = self.out;
+        let padded = ((height - 1) * self.stride + kh, (width - 1) * self.stride + kw);
+        let padding = Padding { padded, ..self.padding };
+        let pixel = padding.pixel::<T>();
+        let mut map = Map::exact(padding.images, self.out, padded, pixel, self.stride);
+        if T::ROW_STEP > 1 {
+            map = map.in_tiles();
+        }
+        let picture = padding.fill(side.tier(), xs, &map, self.kernel, &Copy);
+        let taps: Vec<usize> =
+            (0..kh * kw).map(|tap| (tap / kw * padded.1 + tap % kw) * pixel).collect();
+        let outputs = padding.images * height * width;
+        let columns = side.columns();
+        let image_bias = ends.image_bias.map(|bias| (bias, height * width));
+        if let Some((bias, _)) = &image_bias {
+            assert_eq!(bias.len(), padding.images * columns, "a bias for each image");
+        }
+        if let Some(residual) = ends.residual {
+            assert_eq!(residual.len(), outputs * columns, "a residual for each output");
+        }
+        // SAFETY: every output pixel is the target of one row, and the engine finishes all its columns.
+        unsafe {
+            written(outputs * columns, |out| {
+                T::multiply(&Call {
+                    rows: Rows::Pixels(map),
+                    a: picture.as_slice(),
+                    side,
+                    taps: &taps,
+                    extra: None,
+                    epilogue: Epilogue {
+                        bias: ends.bias,
+                        image_bias: image_bias,
+                        residual: ends.residual,
+                        gated: false,
+                        columns,
+                        out: Shared(out),
+                    },
+                });
+            })
+        }
+    }
+}
+
+impl CustomOp1 for Op {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+    fn cpu_fwd(&self, xs: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.forward((xs, layout), None)
+    }
+    fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        self.input_gradient(xs, grad).map(Some)
+    }
+}
+
+impl CustomOp2 for Op {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+    fn cpu_fwd(
+        &self,
+        xs: &CpuStorage,
+        layout: &Layout,
+        residual: &CpuStorage,
+        residual_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.forward((xs, layout), Some((residual, residual_layout)))
+    }
+    fn bwd(
+        &self,
+        xs: &Tensor,
+        residual: &Tensor,
+        _ys: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let dxs = xs.track_op().then(|| self.input_gradient(xs, grad)).transpose()?;
+        Ok((dxs, residual.track_op().then(|| grad.clone())))
+    }
+}

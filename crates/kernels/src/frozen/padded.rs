@@ -1,0 +1,148 @@
+//! The padded copy of a picture that a convolution reads: with what comes before the convolution done on the way.
+
+use rayon::prelude::*;
+
+use crate::buffer::Aligned;
+use crate::isa::Tier;
+use crate::product::{Engine, Map, Shared};
+use crate::simd::{Kernel, Simd, dispatch};
+
+/// From a picture to the padded one under a kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Padding {
+    pub(super) images: usize,
+    pub(super) channels: usize,
+    /// Height and width of the picture in memory.
+    pub(super) source: (usize, usize),
+    /// Its height and width after nearest-neighbour resizing.
+    pub(super) size: (usize, usize),
+    /// Rows above and columns left of it; fewer than none crops.
+    pub(super) before: (isize, isize),
+    /// Steps between its pixels: above 1, zeros stand between them, as in a transposed convolution.
+    pub(super) spread: usize,
+    /// Height and width with the padding.
+    pub(super) padded: (usize, usize),
+}
+
+/// What is done to a pixel on the way: each image's channels are scaled and shifted, and bent.
+pub(super) trait Prologue<T>: Sync {
+    /// # Safety
+    /// `channels` numbers can be read at `from` and written at `to`.
+    unsafe fn pixel<S: Simd>(
+        &self,
+        simd: S,
+        image: usize,
+        from: *const T,
+        to: *mut T,
+        channels: usize,
+    );
+}
+
+/// Nothing.
+pub(super) struct Copy;
+
+impl<T: Engine> Prologue<T> for Copy {
+    #[inline(always)]
+    unsafe fn pixel<S: Simd>(&self, _: S, _: usize, from: *const T, to: *mut T, channels: usize) {
+        // SAFETY: the caller's word.
+        unsafe { std::ptr::copy_nonoverlapping(from, to, channels) };
+    }
+}
+
+impl Padding {
+    /// Numbers from one pixel to the next in the padded picture.
+    pub(super) const fn pixel<T: Engine>(&self) -> usize {
+        self.channels.next_multiple_of(T::DEPTH_STEP)
+    }
+
+    /// The padded pictures, one after the other, and what may be read behind them under a kernel of `taps`.
+    ///
+    /// # Panics
+    /// If `xs` has another size.
+    pub(super) fn fill<T: Engine, P: Prologue<T>>(
+        &self,
+        tier: Tier,
+        xs: &[T],
+        map: &Map,
+        taps: (usize, usize),
+        prologue: &P,
+    ) -> Aligned<T> {
+        let (height, width) = self.padded;
+        let line = width * self.pixel::<T>();
+        let numbers = self.images * height * line;
+        assert_eq!(
+            xs.len(),
+            self.images * self.source.0 * self.source.1 * self.channels,
+            "the picture has the size that is padded"
+        );
+        let slack = map.slack(taps) * self.pixel::<T>();
+        // SAFETY: every line is written below, and so is the slack.
+        let mut padded: Aligned<T> = unsafe { Aligned::uninitialised(numbers + slack) };
+        let to = Shared(padded.as_mut_ptr());
+        (0..self.images * height).into_par_iter().for_each(|at| {
+            // SAFETY: a line of the padded picture, which is this task's alone.
+            let to = unsafe { to.get().add(at * line) };
+            dispatch(
+                tier,
+                Line { padding: self, xs, image: at / height, y: at % height, to, prologue },
+            );
+        });
+        // SAFETY: the end of the buffer.
+        unsafe { padded.as_mut_ptr().add(numbers).write_bytes(0, slack) };
+        padded
+    }
+
+    /// Where a padded coordinate comes from, on an axis.
+    #[inline(always)]
+    fn origin(&self, at: usize, before: isize, size: usize, source: usize) -> Option<usize> {
+        let at = usize::try_from(at as isize - before).ok()?;
+        if !at.is_multiple_of(self.spread) || at / self.spread >= size {
+            return None;
+        }
+        let at = at / self.spread;
+        Some(if size == source { at } else { at * source / size })
+    }
+}
+
+/// One line of the padded picture.
+struct Line<'a, T, P> {
+    padding: &'a Padding,
+    xs: &'a [T],
+    image: usize,
+    y: usize,
+    to: *mut T,
+    prologue: &'a P,
+}
+
+impl<T: Engine, P: Prologue<T>> Kernel for Line<'_, T, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { padding, xs, image, y, to, prologue } = self;
+        let (pixel, channels, width) = (padding.pixel::<T>(), padding.channels, padding.padded.1);
+        let (source_height, source_width) = padding.source;
+        let Some(row) = padding.origin(y, padding.before.0, padding.size.0, source_height) else {
+            // SAFETY: the line.
+            unsafe { to.write_bytes(0, width * pixel) };
+            return;
+        };
+        let from = &xs[(image * source_height + row) * source_width * channels..]
+            [..source_width * channels];
+        for x in 0..width {
+            // SAFETY: a pixel of the line; its origin is inside the row.
+            unsafe {
+                let to = to.add(x * pixel);
+                match padding.origin(x, padding.before.1, padding.size.1, source_width) {
+                    Some(x) => {
+                        prologue.pixel(simd, image, from.as_ptr().add(x * channels), to, channels);
+                        if pixel > channels {
+                            to.add(channels).write_bytes(0, pixel - channels);
+                        }
+                    }
+                    None => to.write_bytes(0, pixel),
+                }
+            }
+        }
+    }
+}

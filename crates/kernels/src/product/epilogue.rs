@@ -1,0 +1,159 @@
+//! What is done to a block of a product before it is written.
+
+use std::ops::Range;
+
+use super::Shared;
+use super::rows::NO_TARGET;
+use crate::activation::Activation;
+use crate::simd::{Real, Simd};
+
+/// `residual + activation(product + bias)`, or of gated columns `values · gelu(gates)`.
+#[derive(Clone, Copy)]
+pub(crate) struct Epilogue<'a, T> {
+    /// One number a packed column, with zeros up to the end of the last panel.
+    pub(crate) bias: Option<&'a [f32]>,
+    /// `(images, columns)`, and the output rows of an image.
+    pub(crate) image_bias: Option<(&'a [f32], usize)>,
+    /// `(output rows, output columns)`.
+    pub(crate) residual: Option<&'a [T]>,
+    /// Registers alternate between values and their gates.
+    pub(crate) gated: bool,
+    /// Columns of the output.
+    pub(crate) columns: usize,
+    pub(crate) out: Shared<T>,
+}
+
+/// One register of the output.
+#[derive(Clone, Copy)]
+struct Place {
+    row: usize,
+    column: usize,
+    count: usize,
+}
+
+impl<T: Real> Epilogue<'_, T> {
+    /// Finishes the rows of a block: row `i` of it is at `block + i · stride` and goes to row `targets[i]`, its first
+    /// column is packed column `columns.start`.
+    ///
+    /// # Safety
+    /// The block holds the rows and columns; the output and the residual have each row's target and the columns; the
+    /// bias reaches to the end of the columns, rounded up to a register.
+    #[inline(always)]
+    pub(crate) unsafe fn finish<S: Simd>(
+        &self,
+        simd: S,
+        targets: &[usize],
+        columns: Range<usize>,
+        block: *const f32,
+        stride: usize,
+    ) {
+        for (i, &target) in targets.iter().enumerate() {
+            if target == NO_TARGET {
+                continue;
+            }
+            // SAFETY: a row of the block.
+            let from = unsafe { block.add(i * stride) };
+            // SAFETY: the caller's word.
+            unsafe {
+                if self.gated {
+                    self.gated_row(simd, target, &columns, from);
+                } else {
+                    self.row(simd, target, &columns, from);
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// That of `finish`.
+    #[inline(always)]
+    unsafe fn row<S: Simd>(&self, simd: S, row: usize, columns: &Range<usize>, from: *const f32) {
+        let image_bias =
+            self.image_bias.map(|(bias, per_image)| &bias[row / per_image * self.columns..]);
+        for at in (0..columns.len()).step_by(S::LANES) {
+            let column = columns.start + at;
+            if column >= self.columns {
+                return;
+            }
+            let count = (self.columns - column).min(S::LANES);
+            // SAFETY: the register is in the block, the bias has a number for each of its columns.
+            unsafe {
+                let mut x = simd.load(from.add(at));
+                if let Some(bias) = self.bias {
+                    debug_assert!(column + S::LANES <= bias.len());
+                    x = simd.add(x, simd.load(bias.as_ptr().add(column)));
+                }
+                if let Some(bias) = image_bias {
+                    x = simd.add(x, first(simd, bias.as_ptr().add(column), count));
+                }
+                self.write(simd, Place { row, column, count }, x);
+            }
+        }
+    }
+
+    /// # Safety
+    /// That of `finish`.
+    #[inline(always)]
+    unsafe fn gated_row<S: Simd>(
+        &self,
+        simd: S,
+        row: usize,
+        columns: &Range<usize>,
+        from: *const f32,
+    ) {
+        for at in (0..columns.len()).step_by(2 * S::LANES) {
+            let packed = columns.start + at;
+            let column = packed / 2;
+            if column >= self.columns {
+                return;
+            }
+            let count = (self.columns - column).min(S::LANES);
+            // SAFETY: both registers are in the block, the bias has a number for each of their columns.
+            unsafe {
+                let mut value = simd.load(from.add(at));
+                let mut gate = simd.load(from.add(at + S::LANES));
+                if let Some(bias) = self.bias {
+                    debug_assert!(packed + 2 * S::LANES <= bias.len());
+                    value = simd.add(value, simd.load(bias.as_ptr().add(packed)));
+                    gate = simd.add(gate, simd.load(bias.as_ptr().add(packed + S::LANES)));
+                }
+                let x = simd.mul(value, Activation::Gelu.value(simd, gate));
+                self.write(simd, Place { row, column, count }, x);
+            }
+        }
+    }
+
+    /// # Safety
+    /// The output and the residual have the place.
+    #[inline(always)]
+    unsafe fn write<S: Simd>(&self, simd: S, place: Place, x: S::V) {
+        let Place { row, column, count } = place;
+        let at = row * self.columns + column;
+        let mut x = x;
+        // SAFETY: the caller's word.
+        unsafe {
+            if let Some(residual) = self.residual {
+                debug_assert!(at + count <= residual.len());
+                x = simd.add(x, first(simd, residual.as_ptr().add(at), count));
+            }
+            let to = self.out.get().add(at);
+            if count == S::LANES {
+                T::store(simd, to, x);
+            } else {
+                T::store_first(simd, to, x, count);
+            }
+        }
+    }
+}
+
+/// The first `count ≤ LANES` numbers.
+///
+/// # Safety
+/// They can be read.
+#[inline(always)]
+unsafe fn first<S: Simd, T: Real>(simd: S, from: *const T, count: usize) -> S::V {
+    // SAFETY: the caller's word.
+    unsafe {
+        if count == S::LANES { T::load(simd, from) } else { T::load_first(simd, from, count) }
+    }
+}

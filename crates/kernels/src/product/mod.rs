@@ -1,0 +1,160 @@
+//! Rows of activations times packed weights: what frozen convolutions and linear layers are made of.
+//!
+//! Weights are packed once ([`PackedWeight`]); activations are channels-last and are read where they lie. The depth of
+//! a convolution's product is cut at its taps: under each tap, a row is a run of neighbouring channels of one pixel,
+//! so that a tap is an offset into the (padded) picture and the im2col matrix never exists. What follows a product
+//! (bias, non-linearity, residual) is done to each block of the output while it is in the first-level cache.
+//!
+//! There are two engines: one of f32 for every tier, and one of bf16 for tiers that multiply pairs of bf16.
+//! Both sum each element over the depth in an order that depends on the depth alone: results do not depend on how the
+//! work is split, nor on the number of threads.
+
+mod epilogue;
+mod packed;
+mod packing;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
+mod rows;
+mod single;
+mod transposed;
+
+use std::ops::Range;
+
+use half::bf16;
+
+use crate::simd::Real;
+
+pub(crate) use self::epilogue::Epilogue;
+pub use self::packed::PackedWeight;
+pub(crate) use self::packed::Side;
+pub(crate) use self::rows::{Map, Rows};
+
+/// Rows of activations times packed weights, another product's share beside them, and what comes after.
+pub(crate) struct Call<'a, T> {
+    pub(crate) rows: Rows,
+    pub(crate) a: &'a [T],
+    pub(crate) side: Side<'a>,
+    /// Where the input under each tap is, from a row's start on.
+    pub(crate) taps: &'a [usize],
+    /// Rows of another, shallow product with the same columns, one after the other; each of its depth, or that rounded
+    /// up to [`Engine::DEPTH_STEP`].
+    pub(crate) extra: Option<(&'a [T], Side<'a>)>,
+    pub(crate) epilogue: Epilogue<'a, T>,
+}
+
+/// The type of activations, and the engine that multiplies them.
+pub(crate) trait Engine: Real {
+    /// Rows that the engine takes at once.
+    const ROW_STEP: usize;
+    /// What the depth under a tap is padded to, with zeros or anything finite.
+    const DEPTH_STEP: usize;
+
+    /// Multiplies and finishes all rows.
+    ///
+    /// # Panics
+    /// If the activations are shorter than the rows say, or steps are not kept; the caller vouches for the output
+    /// ([`Epilogue::finish`]).
+    fn multiply(call: &Call<'_, Self>);
+}
+
+/// The deepest product that can ride along ([`Call::extra`]).
+pub(crate) const MAX_EXTRA_DEPTH: usize = single::DEPTH_BLOCK;
+
+impl Engine for f32 {
+    const ROW_STEP: usize = 1;
+    const DEPTH_STEP: usize = 1;
+    fn multiply(call: &Call<'_, Self>) {
+        single::multiply(call);
+    }
+}
+
+impl Engine for bf16 {
+    const ROW_STEP: usize = 16;
+    const DEPTH_STEP: usize = packed::PAIR_DEPTH;
+    fn multiply(call: &Call<'_, Self>) {
+        #[cfg(target_arch = "x86_64")]
+        pairs::multiply(call);
+        #[cfg(not(target_arch = "x86_64"))]
+        unreachable!(
+            "no tier multiplies bf16 here, so that nothing is packed for it: {}",
+            call.a.len()
+        );
+    }
+}
+
+/// A part of the depth: neighbouring channels under one tap.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block {
+    pub(crate) tap: usize,
+    pub(crate) start: usize,
+    pub(crate) len: usize,
+}
+
+/// Cuts the depth of `taps` by `channels` into blocks of at most `most` channels, each but the last of a tap a multiple
+/// of `step`.
+pub(crate) fn blocks(taps: usize, channels: usize, most: usize, step: usize) -> Vec<Block> {
+    let parts = channels.div_ceil(most).max(1);
+    let size = channels.div_ceil(parts).next_multiple_of(step);
+    let mut blocks = Vec::with_capacity(taps * parts);
+    for tap in 0..taps {
+        for start in (0..channels).step_by(size.max(1)) {
+            blocks.push(Block { tap, start, len: size.min(channels - start) });
+        }
+    }
+    blocks
+}
+
+/// How a product is cut into tasks.
+#[derive(Clone, Copy, Debug)]
+struct Tasks {
+    rows: usize,
+    row_block: usize,
+    panels: usize,
+    panel_block: usize,
+}
+
+impl Tasks {
+    /// Tasks of up to `row_block` rows; fewer panels each if there are too few tasks for the threads otherwise.
+    fn new(rows: usize, row_block: usize, panels: usize) -> Self {
+        let wanted = 8 * rayon::current_num_threads();
+        let row_tasks = rows.div_ceil(row_block).max(1);
+        let panel_tasks = wanted.div_ceil(row_tasks).clamp(1, panels.max(1));
+        Self { rows, row_block, panels, panel_block: panels.div_ceil(panel_tasks).max(1) }
+    }
+
+    fn count(&self) -> usize {
+        self.rows.div_ceil(self.row_block) * self.panels.div_ceil(self.panel_block)
+    }
+
+    /// Rows and panels of a task. Tasks of the same rows are neighbours in time, so that these stay in the cache.
+    fn get(&self, task: usize) -> (Range<usize>, Range<usize>) {
+        let panel_tasks = self.panels.div_ceil(self.panel_block);
+        let row = task / panel_tasks * self.row_block;
+        let panel = task % panel_tasks * self.panel_block;
+        (
+            row..(row + self.row_block).min(self.rows),
+            panel..(panel + self.panel_block).min(self.panels),
+        )
+    }
+}
+
+/// Rows in a task: as many as fit into a part of the second-level cache, a multiple of `step`.
+fn rows_in_task(bytes_per_row: usize, step: usize) -> usize {
+    const CACHE: usize = 768 << 10;
+    (CACHE / bytes_per_row.max(1)).clamp(128, 512) / step * step
+}
+
+/// A pointer that tasks share: each writes what is its own.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<T>(pub(crate) *mut T);
+
+// SAFETY: tasks write disjoint parts, and what is pointed to outlives them.
+unsafe impl<T> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    pub(crate) const fn get(self) -> *mut T {
+        self.0
+    }
+}
