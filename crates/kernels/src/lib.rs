@@ -20,8 +20,8 @@ mod layout;
 mod linear;
 mod memory;
 mod norm;
-mod product;
 mod output;
+mod product;
 mod simd;
 mod tensors;
 #[cfg(test)]
