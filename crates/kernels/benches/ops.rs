@@ -170,6 +170,44 @@ mod pointwise {
         timed(bencher, xs.elem_count() / 2, || kernels::geglu(&xs));
     }
 
+    #[divan::bench(args = DTYPES, sample_count = 20)]
+    fn add(bencher: Bencher<'_, '_>, dtype: DType) {
+        let (a, b) = (stored(&[1, 64, 64, 320], dtype), stored(&[1, 64, 64, 320], dtype));
+        timed(bencher, a.elem_count(), || kernels::add(&a, &b));
+    }
+
+    #[divan::bench(args = DTYPES, sample_count = 20)]
+    fn concat_channels(bencher: Bencher<'_, '_>, dtype: DType) {
+        let (a, b) = (stored(&[1, 64, 64, 320], dtype), stored(&[1, 64, 64, 320], dtype));
+        timed(bencher, 2 * a.elem_count(), || kernels::concat_channels(&a, &b));
+    }
+
+    #[divan::bench(args = DTYPES, sample_count = 20)]
+    fn upsample_nearest(bencher: Bencher<'_, '_>, dtype: DType) {
+        let xs = stored(&[1, 32, 32, 640], dtype);
+        timed(bencher, 4 * xs.elem_count(), || kernels::upsample_nearest(&xs, 64, 64));
+    }
+
+    /// Channels, side and the dtype of what is channels last.
+    const LAYOUTS: [(usize, usize, DType); 4] = [
+        (320, 64, DType::F32),
+        (320, 64, DType::BF16),
+        (3, 512, DType::F32),
+        (3, 512, DType::BF16),
+    ];
+
+    #[divan::bench(args = LAYOUTS, sample_count = 20)]
+    fn channels_last(bencher: Bencher<'_, '_>, (c, side, dtype): (usize, usize, DType)) {
+        let xs = random(&[1, c, side, side]);
+        timed(bencher, xs.elem_count(), || kernels::channels_last(&xs, dtype));
+    }
+
+    #[divan::bench(args = LAYOUTS, sample_count = 20)]
+    fn channels_first(bencher: Bencher<'_, '_>, (c, side, dtype): (usize, usize, DType)) {
+        let xs = stored(&[1, side, side, c], dtype);
+        timed(bencher, xs.elem_count(), || kernels::channels_first(&xs));
+    }
+
     #[divan::bench(sample_count = 10)]
     fn candle_gelu(bencher: Bencher<'_, '_>) {
         let xs = random(&[1, 4096, 1280]);

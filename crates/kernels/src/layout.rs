@@ -4,7 +4,7 @@
 //! first-level cache, with a conversion between f32 and bf16 on the way. Each way is the other's gradient.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use crate::isa::Tier;
@@ -30,6 +30,8 @@ pub fn channels_last(xs: &Tensor, dtype: DType) -> Result<Tensor> {
 /// Those of [`channels_last`].
 pub fn channels_last_on(tier: Tier, xs: &Tensor, dtype: DType) -> Result<Tensor> {
     let (b, c, h, w) = xs.dims4()?;
+    check(xs.dtype())?;
+    check(dtype)?;
     let view = xs.permute((0, 2, 3, 1))?; // (b, h, w, c)
     if view.is_contiguous() {
         return view.to_dtype(dtype);
@@ -56,12 +58,22 @@ pub fn channels_first(xs: &Tensor) -> Result<Tensor> {
 /// Those of [`channels_first`].
 pub fn channels_first_on(tier: Tier, xs: &Tensor) -> Result<Tensor> {
     let (b, h, w, c) = xs.dims4()?;
+    check(xs.dtype())?;
     let view = xs.permute((0, 3, 1, 2))?; // (b, c, h, w)
     if view.is_contiguous() {
         return view.to_dtype(DType::F32);
     }
     let xs = xs.contiguous()?.reshape((b, h * w, c))?;
     xs.apply_op1(Transpose { tier, to: DType::F32 })?.reshape((b, c, h, w))
+}
+
+/// # Errors
+/// If activations are not stored in this dtype.
+fn check(dtype: DType) -> Result<()> {
+    if !matches!(dtype, DType::F32 | DType::BF16) {
+        bail!("kernels: expected activations in f32 or bf16, found {dtype:?}");
+    }
+    Ok(())
 }
 
 /// `(images, m, n)` to `(images, n, m)`.
@@ -270,7 +282,9 @@ mod tests {
             let found = channels_first(&view)?;
             assert!(found.is_contiguous());
             assert_eq!(values(&found)?, values(&view.permute((0, 3, 1, 2))?)?);
+            assert!(channels_last(&view, DType::F64).is_err());
         }
+        assert!(channels_first(&xs.to_dtype(DType::F64)?).is_err());
         Ok(())
     }
 }

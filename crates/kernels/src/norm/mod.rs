@@ -4,10 +4,10 @@
 //! Sums run over blocks of rows in f32 registers and over blocks in f64: a million elements keep f32's digits, and
 //! so does a variance that is small beside the mean's square.
 
-mod backward;
-mod group;
+pub(crate) mod backward;
+pub(crate) mod group;
 mod layer;
-mod statistics;
+pub(crate) mod statistics;
 
 use candle_core::{DType, Result, Tensor, bail};
 
