@@ -6,7 +6,7 @@ use candle_core::{DType, Module as _, Tensor};
 
 use super::dropout::LoraDropout;
 use crate::error::{DiffusionError, Result};
-use crate::nn::{Conv2dConfig, on_kernels};
+use crate::nn::{Conv2dConfig, conv2d_channels_last, on_kernels};
 
 /// `ΔW = scale · up · down` for one layer (Hu et al. 2021).
 ///
@@ -32,6 +32,13 @@ impl LoraLayer {
         Self { down, up, scale, dropout: None }
     }
 
+    /// True if the layer's own product can take this one along ([`kernels::linear_lora`]).
+    pub(crate) fn rides_along(&self) -> bool {
+        let rank = self.down.dims().first().copied().unwrap_or(0);
+        let is_linear = self.down.rank() == 2 && self.up.rank() == 2;
+        self.dropout.is_none() && is_linear && (1..=kernels::LowRank::MAX_RANK).contains(&rank)
+    }
+
     /// The inputs that the matrix down sees.
     fn seen(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
         self.dropout.as_ref().map_or_else(|| Ok(xs.clone()), |dropout| dropout.forward(xs))
@@ -44,7 +51,7 @@ impl LoraLayer {
     pub fn linear(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
         let xs = self.seen(xs)?;
         if on_kernels(&xs) {
-            let low = kernels::linear(&xs, &self.down, None)?;
+            let low = kernels::linear(&xs.to_dtype(DType::F32)?, &self.down, None)?;
             return kernels::linear(&low, &self.up, None)?.affine(self.scale, 0.0);
         }
         let down = self.down.to_dtype(xs.dtype())?.t()?;
@@ -57,16 +64,8 @@ impl LoraLayer {
     /// # Errors
     /// Those of the convolutions.
     pub fn conv2d(&self, xs: &Tensor, config: Conv2dConfig) -> candle_core::Result<Tensor> {
-        let xs = self.seen(xs)?;
-        if on_kernels(&xs) {
-            let (stride, padding) = (config.stride, config.padding);
-            let low = kernels::conv2d(&xs, &self.down, None, stride, padding)?;
-            return kernels::conv2d(&low, &self.up, None, 1, 0)?.affine(self.scale, 0.0);
-        }
-        let down = self.down.to_dtype(xs.dtype())?;
-        let up = self.up.to_dtype(xs.dtype())?;
-        let low = xs.conv2d(&down, config.padding, config.stride, 1, 1)?;
-        low.conv2d(&up, 0, 1, 1, 1)?.affine(self.scale, 0.0)
+        let low = conv2d_channels_last(&self.seen(xs)?, &self.down, None, config)?;
+        conv2d_channels_last(&low, &self.up, None, Conv2dConfig::POINTWISE)?.affine(self.scale, 0.0)
     }
 
     /// ΔW itself, in f32, with the shape of the layer's weight.

@@ -1,7 +1,7 @@
 //! The autoencoder whose decoder sees the kept pixels (Zhu et al. 2023, "Designing a Better Asymmetric VQGAN for
 //! StableDiffusion"), as diffusers' `AsymmetricAutoencoderKL`.
 
-use candle_core::{Module, Tensor};
+use candle_core::{DType, Module, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -9,7 +9,10 @@ use super::autoencoder_kl::{check_image, check_latents};
 use super::config::{self, MAX_CHANNELS, MAX_LAYERS, OneOrMany, OtherSettings};
 use super::vae::{Decoder, DiagonalGaussian, Encoder, VaeConfig};
 use crate::error::{DiffusionError, Result};
-use crate::nn::{Activation, Conv2d, Conv2dConfig, Params, resize_nearest};
+use crate::nn::{
+    Activation, Conv2d, Conv2dConfig, Params, channels_first, channels_last, compute_dtype,
+    resize_nearest,
+};
 
 const CLASS: &str = "AsymmetricAutoencoderKL";
 
@@ -139,11 +142,7 @@ impl MaskConditionEncoder {
         let mut loaded = Vec::with_capacity(outputs.len());
         for (i, (to, _)) in outputs.iter().copied().enumerate() {
             // The first two keep the size, the others halve it.
-            let config = if i < 2 {
-                Conv2dConfig::SAME_3X3
-            } else {
-                Conv2dConfig { kernel_size: 4, stride: 2, padding: 1 }
-            };
+            let config = if i < 2 { Conv2dConfig::SAME_3X3 } else { Conv2dConfig::new(4, 2, 1) };
             loaded.push(Conv2d::load(from, to, config, &layers.pp(i))?);
             from = to;
         }
@@ -197,6 +196,8 @@ pub struct AsymmetricAutoencoderKl {
     quant_conv: Conv2d,
     post_quant_conv: Conv2d,
     config: AsymmetricAutoencoderKlConfig,
+    /// Of activations.
+    dtype: DType,
 }
 
 impl AsymmetricAutoencoderKl {
@@ -247,6 +248,7 @@ impl AsymmetricAutoencoderKl {
             quant_conv: pointwise(2 * latent, "quant_conv")?,
             post_quant_conv: pointwise(latent, "post_quant_conv")?,
             config: config.clone(),
+            dtype: compute_dtype(params),
         })
     }
 
@@ -263,7 +265,9 @@ impl AsymmetricAutoencoderKl {
     /// [`DiffusionError::Shape`].
     pub fn encode(&self, image: &Tensor) -> Result<DiagonalGaussian> {
         check_image(image, self.config.in_channels, self.config.down_factor())?;
-        DiagonalGaussian::new(&self.quant_conv.forward(&self.encoder.forward(image)?)?)
+        let image = channels_last(image, self.dtype)?;
+        let moments = self.quant_conv.forward(&self.encoder.forward(&image)?)?;
+        DiagonalGaussian::new(&channels_first(&moments)?)
     }
 
     /// The image of latents, which the caller has divided by `scaling_factor`, with the kept pixels to go by.
@@ -290,11 +294,12 @@ impl AsymmetricAutoencoderKl {
         check("image", image, self.config.out_channels)?;
         check("mask", mask, 1)?;
 
+        let (image, mask) = (channels_last(image, self.dtype)?, channels_last(mask, self.dtype)?);
         let keep = mask.affine(-1.0, 1.0)?;
         let conditions = self.condition_encoder.forward(&image.broadcast_mul(&keep)?)?;
         let mix = |xs: &Tensor, layer: usize| -> Result<Tensor> {
-            let (_, _, h, w) = xs.dims4()?;
-            let mask = resize_nearest(mask, h, w)?;
+            let (_, h, w, _) = xs.dims4()?;
+            let mask = resize_nearest(&mask, h, w)?;
             let kept = conditions[layer].broadcast_mul(&mask.affine(-1.0, 1.0)?)?;
             Ok((xs.broadcast_mul(&mask)? + kept)?)
         };
@@ -303,7 +308,7 @@ impl AsymmetricAutoencoderKl {
             xs = block.forward(&mix(&xs, *layer)?)?;
         }
         let last = self.conditions[self.conditions.len() - 1];
-        self.decoder.finish(&mix(&xs, last)?)
+        Ok(channels_first(&self.decoder.finish(&mix(&xs, last)?)?)?)
     }
 
     /// The image of latents alone, as diffusers decodes when it is given no image and mask.
@@ -315,12 +320,13 @@ impl AsymmetricAutoencoderKl {
     /// [`DiffusionError::Shape`].
     pub fn decode_unconditioned(&self, latents: &Tensor) -> Result<Tensor> {
         check_latents(latents, self.config.latent_channels)?;
-        self.decoder.forward(&self.post_quant_conv.forward(latents)?)
+        let latents = self.post_quant_conv.forward(&channels_last(latents, self.dtype)?)?;
+        Ok(channels_first(&self.decoder.forward(&latents)?)?)
     }
 
     /// Everything before the up blocks.
     fn enter(&self, latents: &Tensor) -> Result<Tensor> {
-        let latents = self.post_quant_conv.forward(latents)?;
+        let latents = self.post_quant_conv.forward(&channels_last(latents, self.dtype)?)?;
         self.decoder.mid_block.forward(&self.decoder.conv_in.forward(&latents)?)
     }
 }

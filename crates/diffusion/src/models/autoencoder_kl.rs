@@ -1,13 +1,15 @@
 //! The autoencoder of Stable Diffusion (Rombach et al. 2022), as diffusers' `AutoencoderKL`.
 
-use candle_core::{Module, Tensor};
+use candle_core::{DType, Module, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::config::{self, MAX_CHANNELS, MAX_LAYERS, OneOrMany, OtherSettings};
 use super::vae::{Decoder, DiagonalGaussian, Encoder, VaeConfig};
 use crate::error::{DiffusionError, Result};
-use crate::nn::{Activation, Conv2d, Conv2dConfig, Params};
+use crate::nn::{
+    Activation, Conv2d, Conv2dConfig, Params, channels_first, channels_last, compute_dtype,
+};
 
 const CLASS: &str = "AutoencoderKL";
 
@@ -137,6 +139,8 @@ pub struct AutoencoderKl {
     quant_conv: Option<Conv2d>,
     post_quant_conv: Option<Conv2d>,
     config: AutoencoderKlConfig,
+    /// Of activations.
+    dtype: DType,
 }
 
 impl AutoencoderKl {
@@ -168,6 +172,7 @@ impl AutoencoderKl {
             quant_conv: pointwise(config.use_quant_conv, 2 * latent, "quant_conv")?,
             post_quant_conv: pointwise(config.use_post_quant_conv, latent, "post_quant_conv")?,
             config: config.clone(),
+            dtype: compute_dtype(params),
         })
     }
 
@@ -187,11 +192,11 @@ impl AutoencoderKl {
     /// [`DiffusionError::Shape`].
     pub fn encode(&self, image: &Tensor) -> Result<DiagonalGaussian> {
         check_image(image, self.config.in_channels, self.config.down_factor())?;
-        let mut moments = self.encoder.forward(image)?;
+        let mut moments = self.encoder.forward(&channels_last(image, self.dtype)?)?;
         if let Some(conv) = &self.quant_conv {
             moments = conv.forward(&moments)?;
         }
-        DiagonalGaussian::new(&moments)
+        DiagonalGaussian::new(&channels_first(&moments)?)
     }
 
     /// The image of latents, which the caller has divided by `scaling_factor`.
@@ -204,10 +209,11 @@ impl AutoencoderKl {
     /// [`DiffusionError::Shape`].
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         check_latents(latents, self.config.latent_channels)?;
-        match &self.post_quant_conv {
-            Some(conv) => self.decoder.forward(&conv.forward(latents)?),
-            None => self.decoder.forward(latents),
+        let mut latents = channels_last(latents, self.dtype)?;
+        if let Some(conv) = &self.post_quant_conv {
+            latents = conv.forward(&latents)?;
         }
+        Ok(channels_first(&self.decoder.forward(&latents)?)?)
     }
 }
 

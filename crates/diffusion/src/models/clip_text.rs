@@ -10,7 +10,9 @@ use serde_json::Value;
 
 use super::config::{self, MAX_CHANNELS, MAX_LAYERS, OtherSettings};
 use crate::error::{DiffusionError, Result};
-use crate::nn::{Activation, AttentionOptions, Embedding, LayerNorm, Linear, Params, attention};
+use crate::nn::{
+    Activation, AttentionOptions, Embedding, LayerNorm, Linear, Params, attention, compute_dtype,
+};
 
 const CLASS: &str = "CLIPTextModel";
 
@@ -133,9 +135,9 @@ impl EncoderLayer {
         let v = self.v_proj.forward(&normed)?;
         let options = AttentionOptions { bias: Some(causal), upcast: false };
         let attended = attention(&q, &k, &v, self.heads, options)?;
-        let xs = (self.out_proj.forward(&attended)? + xs)?;
+        let xs = self.out_proj.forward_add(&attended, xs)?;
         let hidden = self.fc1.forward(&self.layer_norm2.forward(&xs)?)?;
-        self.fc2.forward(&self.activation.forward(&hidden)?)? + xs
+        self.fc2.forward_add(&self.activation.forward(&hidden)?, &xs)
     }
 }
 
@@ -173,8 +175,7 @@ impl ClipTextModel {
                 .collect::<Result<_>>()?,
             final_layer_norm: LayerNorm::load(d, config.layer_norm_eps, &final_layer_norm)?,
             config: config.clone(),
-            // Token ids have no dtype to follow: f32 on CPU, what the weights are stored in on GPUs.
-            dtype: if params.device().is_cpu() { DType::F32 } else { params.dtype() },
+            dtype: compute_dtype(&params),
             device: params.device().clone(),
         })
     }

@@ -8,7 +8,7 @@ use super::unet_2d_condition_config::{Resolution, UNet2DConditionConfig};
 use crate::error::Result;
 use crate::nn::{
     Activation, Downsample2D, DualTransformer2D, Params, ResnetBlock2D, ResnetConfig,
-    TimeScaleShift, Transformer2D, Transformer2DConfig, Upsample2D,
+    TimeScaleShift, Transformer2D, Transformer2DConfig, Upsample2D, concat_channels,
 };
 
 /// What all blocks are built from.
@@ -278,7 +278,7 @@ impl UpBlock {
         temb: &Tensor,
         context: &Tensor,
     ) -> Result<Tensor> {
-        self.layers[layer].forward(&Tensor::cat(&[xs, residual], 1)?, temb, context)
+        self.layers[layer].forward(&concat_channels(xs, residual)?, temb, context)
     }
 
     /// Twice the resolution, or `size`; `xs` itself in the block that keeps it.

@@ -1,13 +1,14 @@
 //! The denoiser of Stable Diffusion (Rombach et al. 2022), as diffusers' `UNet2DConditionModel`.
 
-use candle_core::{Module, Tensor};
+use candle_core::{DType, Module, Tensor};
 
 use super::unet_2d_blocks::{BlockConfig, DownBlock, MidBlock, UpBlock, UpWidths};
 use super::unet_2d_condition_config::UNet2DConditionConfig;
 use crate::error::{DiffusionError, Result};
 use crate::nn::{
-    Activation, Conv2d, Conv2dConfig, GroupNorm, Params, TimestepEmbedding, TimestepsConfig,
-    timestep_embedding, timestep_values,
+    Activation, Around, Conv2d, Conv2dConfig, GroupNorm, Params, TimestepEmbedding,
+    TimestepsConfig, channels_first, channels_last, compute_dtype, timestep_embedding,
+    timestep_values,
 };
 
 /// A piece of the network: what training computes again when it keeps few activations.
@@ -54,6 +55,8 @@ pub struct UNet2DConditionModel {
     conv_out: Conv2d,
     activation: Activation,
     config: UNet2DConditionConfig,
+    /// Of activations.
+    dtype: DType,
 }
 
 impl UNet2DConditionModel {
@@ -68,8 +71,7 @@ impl UNet2DConditionModel {
         let (first, deepest) = (resolutions[0], resolutions[blocks - 1]);
         let shared = BlockConfig::new(config)?;
         let activation = config.activation()?;
-        let same_size =
-            |kernel_size| Conv2dConfig { kernel_size, stride: 1, padding: (kernel_size - 1) / 2 };
+        let same_size = |kernel_size| Conv2dConfig::new(kernel_size, 1, (kernel_size - 1) / 2);
 
         // 1. the time embedding and the first convolution
         let time_proj = TimestepsConfig {
@@ -151,6 +153,7 @@ impl UNet2DConditionModel {
             conv_out,
             activation,
             config: config.clone(),
+            dtype: compute_dtype(params),
         })
     }
 
@@ -196,7 +199,7 @@ impl UNet2DConditionModel {
         timestep_cond: Option<&Tensor>,
     ) -> Result<Tensor> {
         self.check_inputs(sample, timestep, encoder_hidden_states, timestep_cond)?;
-        let context = encoder_hidden_states.to_dtype(sample.dtype())?;
+        let context = encoder_hidden_states.to_dtype(self.dtype)?;
         let temb = self.time_embedding(timestep, timestep_cond, sample)?;
         let mut xs = sample.clone();
         let mut residuals = Vec::new();
@@ -217,7 +220,7 @@ impl UNet2DConditionModel {
         timestep_cond: Option<&Tensor>,
         sample: &Tensor,
     ) -> Result<Tensor> {
-        let dtype = sample.dtype();
+        let dtype = self.dtype;
         let timesteps = timestep_values(timestep)?;
         let projected = timestep_embedding(&timesteps, self.time_proj, sample.device())?;
         let timestep_cond = timestep_cond.map(|cond| cond.to_dtype(dtype)).transpose()?;
@@ -246,7 +249,8 @@ impl UNet2DConditionModel {
         stages
     }
 
-    /// One stage. What the way up needs again is pushed to `residuals`, and taken off its end there.
+    /// One stage. Pictures are channels-last between stages, `(b, c, h, w)` before the first and behind the last. What
+    /// the way up needs again is pushed to `residuals`, and taken off its end there.
     ///
     /// # Errors
     /// Those of the tensor operations.
@@ -259,10 +263,11 @@ impl UNet2DConditionModel {
         context: &Tensor,
     ) -> Result<Tensor> {
         let out = match stage {
-            UnetStage::ConvIn if self.config.center_input_sample => {
-                self.conv_in.forward(&xs.affine(2.0, -1.0)?)?
+            UnetStage::ConvIn => {
+                let centred = self.config.center_input_sample;
+                let xs = if centred { xs.affine(2.0, -1.0)? } else { xs.clone() };
+                self.conv_in.forward(&channels_last(&xs, self.dtype)?)?
             }
-            UnetStage::ConvIn => self.conv_in.forward(xs)?,
             UnetStage::Down { block, layer } => {
                 self.down_blocks[block].layer(layer, xs, temb, context)?
             }
@@ -279,10 +284,12 @@ impl UNet2DConditionModel {
             UnetStage::Upsample { block } => {
                 // What comes next is joined with what remains there, so that says the size, odd ones too.
                 let size = residuals.last().map(Tensor::dims4).transpose()?;
-                self.up_blocks[block].upsample(xs, size.map(|(_, _, h, w)| (h, w)))?
+                self.up_blocks[block].upsample(xs, size.map(|(_, h, w, _)| (h, w)))?
             }
             UnetStage::Out => {
-                self.conv_out.forward(&self.conv_norm_out.forward_then(xs, self.activation)?)?
+                let norm = Some((&self.conv_norm_out, Some(self.activation)));
+                let out = self.conv_out.forward_around(xs, Around { norm, ..Around::default() })?;
+                channels_first(&out)?
             }
         };
         if stage.leaves_residual() {

@@ -4,8 +4,8 @@ use candle_core::{Module, Tensor};
 
 use crate::error::Result;
 use crate::nn::{
-    Activation, Attention, AttentionConfig, Conv2d, Conv2dConfig, Downsample2D, GroupNorm, Params,
-    ResnetBlock2D, ResnetConfig, TimeScaleShift, Upsample2D,
+    Activation, Around, Attention, AttentionConfig, Conv2d, Conv2dConfig, Downsample2D, GroupNorm,
+    Params, ResnetBlock2D, ResnetConfig, TimeScaleShift, Upsample2D,
 };
 use crate::noise::NoiseSource;
 
@@ -100,6 +100,7 @@ impl AttentionBlock {
             context_dim: channels,
             heads: 1,
             dim_head: channels,
+            is_self: true,
             bias: true,
             upcast: false,
         };
@@ -110,10 +111,10 @@ impl AttentionBlock {
     }
 
     fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
-        let normed = self.group_norm.forward(xs)?;
-        let tokens = normed.flatten_from(2)?.transpose(1, 2)?.contiguous()?; // (b, h · w, c)
-        let tokens = self.attention.forward(&tokens, &tokens)?;
-        tokens.transpose(1, 2)?.contiguous()?.reshape(xs.shape())? + xs
+        let (b, h, w, c) = xs.dims4()?;
+        let normed = self.group_norm.forward(xs)?.reshape((b, h * w, c))?; // tokens
+        let residual = xs.reshape((b, h * w, c))?;
+        self.attention.forward_add(&normed, &normed, &residual)?.reshape((b, h, w, c))
     }
 }
 
@@ -208,7 +209,8 @@ impl Encoder {
             }
         }
         let xs = self.mid_block.forward(&xs)?;
-        Ok(self.conv_out.forward(&self.conv_norm_out.forward_then(&xs, self.activation)?)?)
+        let norm = Some((&self.conv_norm_out, Some(self.activation)));
+        Ok(self.conv_out.forward_around(&xs, Around { norm, ..Around::default() })?)
     }
 }
 
@@ -284,7 +286,7 @@ impl Decoder {
 
     /// The last norm, SiLU and convolution.
     pub(super) fn finish(&self, xs: &Tensor) -> Result<Tensor> {
-        let xs = self.conv_norm_out.forward_then(xs, Activation::Silu)?;
-        Ok(self.conv_out.forward(&xs)?)
+        let norm = Some((&self.conv_norm_out, Some(Activation::Silu)));
+        Ok(self.conv_out.forward_around(xs, Around { norm, ..Around::default() })?)
     }
 }

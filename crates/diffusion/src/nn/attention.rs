@@ -5,6 +5,7 @@
 
 use candle_core::{D, DType, Module, Tensor};
 
+use super::projections::Projections;
 use super::{Linear, Params, on_kernels};
 use crate::error::Result;
 
@@ -88,6 +89,8 @@ pub struct AttentionConfig {
     pub heads: usize,
     /// Features of a head.
     pub dim_head: usize,
+    /// Whether keys and values are made from the input itself.
+    pub is_self: bool,
     /// Whether `to_q`, `to_k` and `to_v` have a bias; `to_out.0` always does.
     pub bias: bool,
     /// See [`AttentionOptions::upcast`].
@@ -97,12 +100,19 @@ pub struct AttentionConfig {
 /// diffusers' `Attention`: `to_q`, `to_k`, `to_v`, [`attention`], `to_out.0`.
 #[derive(Clone, Debug)]
 pub struct Attention {
-    to_q: Linear,
-    to_k: Linear,
-    to_v: Linear,
+    inputs: Inputs,
     to_out: Linear,
     heads: usize,
     upcast: bool,
+}
+
+/// What queries, keys and values are made from.
+#[derive(Clone, Debug)]
+enum Inputs {
+    /// All from the input.
+    Own(Projections),
+    /// Keys and values from a context.
+    Context { queries: Linear, keys_and_values: Projections },
 }
 
 impl Attention {
@@ -112,36 +122,54 @@ impl Attention {
     /// # Errors
     /// Those of [`Params::get`].
     pub fn load(config: AttentionConfig, params: &Params) -> Result<Self> {
-        let AttentionConfig { query_dim, context_dim, heads, dim_head, bias, upcast } = config;
+        let AttentionConfig { query_dim, context_dim, heads, dim_head, is_self, bias, upcast } =
+            config;
         let inner_dim = heads * dim_head;
         let [q, k, v, out] = if params.contains("query.weight") {
             ["query", "key", "value", "proj_attn"].map(|name| params.pp(name))
         } else {
             ["to_q", "to_k", "to_v", "to_out.0"].map(|name| params.pp(name))
         };
-        Ok(Self {
-            to_q: Linear::load(query_dim, inner_dim, bias, &q)?,
-            to_k: Linear::load(context_dim, inner_dim, bias, &k)?,
-            to_v: Linear::load(context_dim, inner_dim, bias, &v)?,
-            to_out: Linear::load(inner_dim, query_dim, true, &out)?,
-            heads,
-            upcast,
-        })
+        let inputs = if is_self {
+            Inputs::Own(Projections::load(query_dim, inner_dim, bias, &[q, k, v])?)
+        } else {
+            Inputs::Context {
+                queries: Linear::load(query_dim, inner_dim, bias, &q)?,
+                keys_and_values: Projections::load(context_dim, inner_dim, bias, &[k, v])?,
+            }
+        };
+        Ok(Self { inputs, to_out: Linear::load(inner_dim, query_dim, true, &out)?, heads, upcast })
     }
 
+    /// The layer's output plus `residual`.
+    ///
     /// # Shapes
     /// - xs: `(b, n, query_dim)`
-    /// - context: `(b, m, context_dim)`; `xs` itself for self-attention
+    /// - context: `(b, m, context_dim)`; not looked at in self-attention
+    /// - residual: `(b, n, query_dim)`
     /// - returns: `(b, n, query_dim)`
     ///
     /// # Errors
     /// Those of the tensor operations.
-    pub fn forward(&self, xs: &Tensor, context: &Tensor) -> candle_core::Result<Tensor> {
-        let q = self.to_q.forward(xs)?;
-        let k = self.to_k.forward(context)?;
-        let v = self.to_v.forward(context)?;
+    pub fn forward_add(
+        &self,
+        xs: &Tensor,
+        context: &Tensor,
+        residual: &Tensor,
+    ) -> candle_core::Result<Tensor> {
+        let (q, mut rest) = match &self.inputs {
+            Inputs::Own(projections) => {
+                let mut all = projections.forward(xs)?;
+                (all.remove(0), all)
+            }
+            Inputs::Context { queries, keys_and_values } => {
+                (queries.forward(xs)?, keys_and_values.forward(context)?)
+            }
+        };
+        let (v, k) = (rest.pop(), rest.pop());
+        let (Some(k), Some(v)) = (k, v) else { candle_core::bail!("attention: no keys or values") };
         let options = AttentionOptions { bias: None, upcast: self.upcast };
-        self.to_out.forward(&attention(&q, &k, &v, self.heads, options)?)
+        self.to_out.forward_add(&attention(&q, &k, &v, self.heads, options)?, residual)
     }
 }
 

@@ -1,8 +1,10 @@
-//! `torch.nn.Conv2d`, with LoRA beside it.
+//! `torch.nn.Conv2d` on channels-last pictures, with LoRA beside it.
 
 use candle_core::{Module, Tensor};
+use kernels::{FrozenConv2d, NormBefore};
 
-use super::{Params, on_kernels};
+use super::frozen::Weight;
+use super::{Activation, GroupNorm, Params, add, on_kernels, resize_nearest};
 use crate::error::Result;
 use crate::lora::LoraLayer;
 
@@ -13,22 +15,42 @@ pub struct Conv2dConfig {
     pub kernel_size: usize,
     /// Step between outputs.
     pub stride: usize,
-    /// Zeros around the input.
+    /// Zeros above and on the left.
     pub padding: usize,
+    /// Zeros below and on the right.
+    pub padding_behind: usize,
 }
 
 impl Conv2dConfig {
     /// 3×3, stride 1, same size.
-    pub const SAME_3X3: Self = Self { kernel_size: 3, stride: 1, padding: 1 };
+    pub const SAME_3X3: Self = Self::new(3, 1, 1);
     /// 1×1.
-    pub const POINTWISE: Self = Self { kernel_size: 1, stride: 1, padding: 0 };
+    pub const POINTWISE: Self = Self::new(1, 1, 0);
+
+    /// With the same padding on all sides.
+    #[must_use]
+    pub const fn new(kernel_size: usize, stride: usize, padding: usize) -> Self {
+        Self { kernel_size, stride, padding, padding_behind: padding }
+    }
+}
+
+/// What is done before a convolution and after it, as one operator where that is possible.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Around<'a> {
+    /// A norm, and what comes between it and the convolution.
+    pub norm: Option<(&'a GroupNorm, Option<Activation>)>,
+    /// Height and width that the picture is resized to by nearest neighbours.
+    pub resize: Option<(usize, usize)>,
+    /// Added to every pixel of an image: `(b, out_channels)`.
+    pub image_bias: Option<&'a Tensor>,
+    /// Added to the output, which has its shape.
+    pub residual: Option<&'a Tensor>,
 }
 
 /// A convolution with bias, plus `scale · up(down(x))` of each live adapter.
 #[derive(Clone, Debug)]
 pub struct Conv2d {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    weight: Weight,
     config: Conv2dConfig,
     adapters: Vec<LoraLayer>,
 }
@@ -45,33 +67,135 @@ impl Conv2d {
         params: &Params,
     ) -> Result<Self> {
         let k = config.kernel_size;
-        let weight = params.weight([out_channels, in_channels, k, k])?;
-        let bias = Some(params.get([out_channels], "bias")?);
-        Ok(Self { weight, bias, config, adapters: params.live_adapters() })
+        let weight = Weight::load(&[out_channels, in_channels, k, k], true, params)?;
+        Ok(Self { weight, config, adapters: params.live_adapters() })
+    }
+
+    /// The convolution with what is around it.
+    ///
+    /// # Shapes
+    /// - xs: `(b, h, w, in_channels)`
+    /// - returns: `(b, h', w', out_channels)`
+    ///
+    /// # Errors
+    /// Those of the tensor operations.
+    pub fn forward_around(&self, xs: &Tensor, around: Around<'_>) -> candle_core::Result<Tensor> {
+        let Around { norm, resize, image_bias, residual } = around;
+        let Weight::Packed(weight) = &self.weight else { return self.step_by_step(xs, around) };
+        let norm = match norm {
+            None => None,
+            Some((norm, activation)) => match norm.before(activation) {
+                Some(norm) => Some(norm),
+                None => return self.step_by_step(xs, around),
+            },
+        };
+        let tracked = |tensor: Option<&Tensor>| tensor.is_some_and(Tensor::track_op);
+        if !self.adapters.is_empty() || tracked(image_bias) {
+            return self.step_by_step(xs, around);
+        }
+        let compute = weight.compute_dtype();
+        let residual = residual.map(|residual| residual.to_dtype(compute)).transpose()?;
+        let conv = FrozenConv2d {
+            resize,
+            norm,
+            image_bias,
+            residual: residual.as_ref(),
+            ..self.frozen(weight)
+        };
+        conv.forward(&xs.to_dtype(compute)?)
+    }
+
+    const fn frozen<'a>(&self, weight: &'a kernels::PackedWeight) -> FrozenConv2d<'a> {
+        let Conv2dConfig { stride, padding, padding_behind, .. } = self.config;
+        let plain = FrozenConv2d::new(weight, stride, padding);
+        FrozenConv2d { padding: (padding, padding_behind), ..plain }
+    }
+
+    fn step_by_step(&self, xs: &Tensor, around: Around<'_>) -> candle_core::Result<Tensor> {
+        let mut xs = xs.clone();
+        if let Some((norm, activation)) = around.norm {
+            xs = norm.forward_then(&xs, activation)?;
+        }
+        if let Some((height, width)) = around.resize {
+            xs = resize_nearest(&xs, height, width)?;
+        }
+        let mut ys = self.forward(&xs)?;
+        if let Some(bias) = around.image_bias {
+            let (b, channels) = bias.dims2()?;
+            ys = ys.broadcast_add(&bias.to_dtype(ys.dtype())?.reshape((b, 1, 1, channels))?)?;
+        }
+        match around.residual {
+            Some(residual) => add(&ys, &residual.to_dtype(ys.dtype())?),
+            None => Ok(ys),
+        }
     }
 }
 
 impl Module for Conv2d {
     /// # Shapes
-    /// - xs: `(b, in_channels, h, w)`
-    /// - returns: `(b, out_channels, h', w')`
+    /// - xs: `(b, h, w, in_channels)`
+    /// - returns: `(b, h', w', out_channels)`
     fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
-        let Conv2dConfig { stride, padding, .. } = self.config;
-        let mut ys = if on_kernels(xs) {
-            kernels::conv2d(xs, &self.weight, self.bias.as_ref(), stride, padding)?
-        } else {
-            let weight = self.weight.to_dtype(xs.dtype())?;
-            let ys = xs.conv2d(&weight, padding, stride, 1, 1)?;
-            match &self.bias {
-                Some(bias) => {
-                    ys.broadcast_add(&bias.to_dtype(xs.dtype())?.reshape((1, (), 1, 1))?)?
-                }
-                None => ys,
+        let mut ys = match &self.weight {
+            Weight::Packed(weight) => {
+                self.frozen(weight).forward(&xs.to_dtype(weight.compute_dtype())?)?
+            }
+            Weight::Plain { weight, bias } => {
+                conv2d_channels_last(xs, weight, bias.as_ref(), self.config)?
             }
         };
         for adapter in &self.adapters {
-            ys = (ys + adapter.conv2d(xs, self.config)?)?;
+            ys = add(&ys, &adapter.conv2d(xs, self.config)?.to_dtype(ys.dtype())?)?;
         }
         Ok(ys)
+    }
+}
+
+/// A convolution with a plain weight of channels-last pictures, in their dtype.
+pub(crate) fn conv2d_channels_last(
+    xs: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    config: Conv2dConfig,
+) -> candle_core::Result<Tensor> {
+    let Conv2dConfig { stride, padding, padding_behind, kernel_size } = config;
+    let mut xs = xs.permute((0, 3, 1, 2))?; // (b, c, h, w)
+    if padding_behind > padding {
+        for dim in [2, 3] {
+            xs = xs.pad_with_zeros(dim, 0, padding_behind - padding)?;
+        }
+    }
+    let ys = if on_kernels(&xs) {
+        let dtype = xs.dtype();
+        let xs = xs.to_dtype(candle_core::DType::F32)?;
+        kernels::conv2d(&xs, weight, bias, stride, padding)?.to_dtype(dtype)?
+    } else {
+        // candle takes the width's remainder of the stride from the height when it goes backward: a line of zeros that no
+        // output sees makes them equal.
+        let remainder = |side: usize| (side + 2 * padding).saturating_sub(kernel_size) % stride;
+        let remainders = [xs.dim(2)?, xs.dim(3)?].map(remainder);
+        if stride == 2 && remainders[0] != remainders[1] {
+            xs = xs.pad_with_zeros(if remainders[0] == 0 { 2 } else { 3 }, 0, 1)?;
+        }
+        let weight = weight.to_dtype(xs.dtype())?;
+        let ys = xs.contiguous()?.conv2d(&weight, padding, stride, 1, 1)?;
+        match bias {
+            Some(bias) => {
+                ys.broadcast_add(&bias.to_dtype(xs.dtype())?.reshape((1, (), 1, 1))?)?
+            }
+            None => ys,
+        }
+    };
+    ys.permute((0, 2, 3, 1))?.contiguous() // (b, h', w', c)
+}
+
+impl GroupNorm {
+    /// The norm as a part of a convolution, unless it is trained or the activation is none of the kernels'.
+    fn before(&self, activation: Option<Activation>) -> Option<NormBefore<'_>> {
+        let activation = match activation {
+            None => None,
+            Some(activation) => Some(activation.on_kernels()?),
+        };
+        self.as_frozen(activation)
     }
 }

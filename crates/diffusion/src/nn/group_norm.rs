@@ -36,13 +36,28 @@ impl GroupNorm {
     ///
     /// # Errors
     /// Those of the tensor operations.
-    pub fn forward_then(&self, xs: &Tensor, activation: Activation) -> candle_core::Result<Tensor> {
-        match activation.on_kernels() {
-            Some(fused) if on_kernels(xs) => {
+    pub fn forward_then(
+        &self,
+        xs: &Tensor,
+        activation: Option<Activation>,
+    ) -> candle_core::Result<Tensor> {
+        match (activation, activation.and_then(Activation::on_kernels)) {
+            (Some(_), Some(fused)) if on_kernels(xs) => {
                 kernels::group_norm(xs, self.num_groups, self.affine(), Some(fused))
             }
-            _ => activation.forward(&self.forward(xs)?),
+            (Some(activation), _) => activation.forward(&self.forward(xs)?),
+            (None, _) => self.forward(xs),
         }
+    }
+
+    /// As a part of an operator that takes frozen norms only.
+    pub(super) fn as_frozen(
+        &self,
+        activation: Option<kernels::Activation>,
+    ) -> Option<kernels::NormBefore<'_>> {
+        let is_trained = self.weight.track_op() || self.bias.track_op();
+        let (groups, affine) = (self.num_groups, self.affine());
+        (!is_trained).then_some(kernels::NormBefore { groups, affine, activation })
     }
 
     const fn affine(&self) -> kernels::Affine<'_> {
@@ -54,24 +69,22 @@ impl Module for GroupNorm {
     /// Statistics are taken in f32 whatever the dtype of the input.
     ///
     /// # Shapes
-    /// - xs: `(b, num_channels, h, w)`
+    /// - xs: `(b, .., num_channels)`
     /// - returns: the same
     fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
         if on_kernels(xs) {
             return kernels::group_norm(xs, self.num_groups, self.affine(), None);
         }
-        let (b, c, h, w) = xs.dims4()?;
-        let dtype = xs.dtype();
-        let xs = xs.to_dtype(DType::F32)?;
+        let (shape, dtype) = (xs.shape().clone(), xs.dtype());
+        let (b, c) = (xs.dim(0)?, xs.dim(D::Minus1)?);
+        let (groups, width) = (self.num_groups, c / self.num_groups);
+        let xs = xs.to_dtype(DType::F32)?.reshape((b, (), groups, width))?;
         // Two short sums in place of one long one: f32 keeps its digits over a million elements.
-        let xs = xs.reshape((b, self.num_groups, c / self.num_groups * h, w))?;
-        let mean = xs.mean_keepdim(D::Minus1)?.mean_keepdim(2)?;
+        let mean = xs.mean_keepdim(D::Minus1)?.mean_keepdim(1)?;
         let xs = xs.broadcast_sub(&mean)?;
-        let variance = xs.sqr()?.mean_keepdim(D::Minus1)?.mean_keepdim(2)?;
-        let xs = xs.broadcast_div(&variance.affine(1.0, self.eps)?.sqrt()?)?;
-        let xs = xs.reshape((b, c, h, w))?;
-        let weight = self.weight.to_dtype(DType::F32)?.reshape((1, c, 1, 1))?;
-        let bias = self.bias.to_dtype(DType::F32)?.reshape((1, c, 1, 1))?;
+        let variance = xs.sqr()?.mean_keepdim(D::Minus1)?.mean_keepdim(1)?;
+        let xs = xs.broadcast_div(&variance.affine(1.0, self.eps)?.sqrt()?)?.reshape(shape)?;
+        let (weight, bias) = (self.weight.to_dtype(DType::F32)?, self.bias.to_dtype(DType::F32)?);
         xs.broadcast_mul(&weight)?.broadcast_add(&bias)?.to_dtype(dtype)
     }
 }

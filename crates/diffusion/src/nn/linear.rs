@@ -1,21 +1,22 @@
 //! `torch.nn.Linear`, with LoRA beside it.
 
-use candle_core::{Module, Tensor};
+use candle_core::{DType, Module, Tensor};
+use kernels::LowRank;
 
-use super::{Params, on_kernels};
+use super::frozen::Weight;
+use super::{Params, add, on_kernels};
 use crate::error::Result;
 use crate::lora::LoraLayer;
 
-/// `y = x Wᵀ + b`, plus `scale · up(down(x))` of each live adapter.
+/// An affine map of the last dimension, plus `scale · up(down(x))` of each live adapter.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    weight: Weight,
     adapters: Vec<LoraLayer>,
 }
 
 impl Linear {
-    /// Loads `weight` `(out_features, in_features)` and, with `bias`, `bias` `(out_features)`.
+    /// Loads `weight` `(out_features, in_features)` and, if wished, `bias` `(out_features)`.
     ///
     /// # Errors
     /// Those of [`Params::get`].
@@ -25,9 +26,32 @@ impl Linear {
         bias: bool,
         params: &Params,
     ) -> Result<Self> {
-        let weight = params.weight([out_features, in_features])?;
-        let bias = bias.then(|| params.get([out_features], "bias")).transpose()?;
-        Ok(Self { weight, bias, adapters: params.live_adapters() })
+        let weight = Weight::load(&[out_features, in_features], bias, params)?;
+        Ok(Self { weight, adapters: params.live_adapters() })
+    }
+
+    pub(super) fn new(
+        weight: Tensor,
+        bias: Option<Tensor>,
+        adapters: Vec<LoraLayer>,
+    ) -> Result<Self> {
+        Ok(Self { weight: Weight::new(weight, bias)?, adapters })
+    }
+
+    /// The layer's output plus `residual`, which has its shape.
+    ///
+    /// # Errors
+    /// Those of the tensor operations.
+    pub fn forward_add(&self, xs: &Tensor, residual: &Tensor) -> candle_core::Result<Tensor> {
+        match &self.weight {
+            Weight::Packed(weight)
+                if self.adapters.is_empty() && residual.dtype() == weight.compute_dtype() =>
+            {
+                let xs = xs.to_dtype(weight.compute_dtype())?;
+                kernels::linear_frozen(&xs, weight, Some(residual))
+            }
+            _ => add(&self.forward(xs)?, residual),
+        }
     }
 }
 
@@ -36,23 +60,43 @@ impl Module for Linear {
     /// - xs: `(.., in_features)`
     /// - returns: `(.., out_features)`
     fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
-        // One product over all leading dimensions: candle repeats the weight for each batch otherwise.
-        let (dims, in_features) = (xs.dims(), xs.dim(candle_core::D::Minus1)?);
-        let flat = xs.reshape(((), in_features))?;
-        let mut ys = if on_kernels(xs) {
-            kernels::linear(&flat, &self.weight, self.bias.as_ref())?
-        } else {
-            let ys = flat.matmul(&self.weight.to_dtype(xs.dtype())?.t()?)?;
-            match &self.bias {
-                Some(bias) => ys.broadcast_add(&bias.to_dtype(xs.dtype())?)?,
-                None => ys,
+        let (mut ys, rest) = match (&self.weight, self.adapters.as_slice()) {
+            (Weight::Packed(weight), adapters) => {
+                let xs = xs.to_dtype(weight.compute_dtype())?;
+                match adapters {
+                    [first, rest @ ..] if first.rides_along() => {
+                        let (down, up) =
+                            (first.down.to_dtype(DType::F32)?, first.up.to_dtype(DType::F32)?);
+                        let low = LowRank { down: &down, up: &up, scale: first.scale };
+                        (kernels::linear_lora(&xs, weight, low)?, rest)
+                    }
+                    _ => (kernels::linear_frozen(&xs, weight, None)?, adapters),
+                }
+            }
+            (Weight::Plain { weight, bias }, adapters) => {
+                (plain(xs, weight, bias.as_ref())?, adapters)
             }
         };
-        for adapter in &self.adapters {
-            ys = (ys + adapter.linear(&flat)?)?;
+        for adapter in rest {
+            ys = add(&ys, &adapter.linear(xs)?.to_dtype(ys.dtype())?)?;
         }
-        let mut out = dims[..dims.len() - 1].to_vec();
-        out.push(ys.dim(1)?);
-        ys.reshape(out)
+        Ok(ys)
     }
+}
+
+/// The layer with a plain weight, in the dtype of `xs`.
+fn plain(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> candle_core::Result<Tensor> {
+    if on_kernels(xs) {
+        return kernels::linear(&xs.to_dtype(DType::F32)?, weight, bias)?.to_dtype(xs.dtype());
+    }
+    // One product over all leading dimensions: candle repeats the weight for each batch otherwise.
+    let (dims, in_features) = (xs.dims(), xs.dim(candle_core::D::Minus1)?);
+    let ys = xs.reshape(((), in_features))?.matmul(&weight.to_dtype(xs.dtype())?.t()?)?;
+    let ys = match bias {
+        Some(bias) => ys.broadcast_add(&bias.to_dtype(xs.dtype())?)?,
+        None => ys,
+    };
+    let mut out = dims[..dims.len() - 1].to_vec();
+    out.push(ys.dim(1)?);
+    ys.reshape(out)
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Module, Tensor};
 
-use super::{Activation, Conv2d, Conv2dConfig, GroupNorm, Linear, Params};
+use super::{Activation, Around, Conv2d, Conv2dConfig, GroupNorm, Linear, Params};
 use crate::error::{DiffusionError, Result};
 
 /// How the time embedding enters a block; `resnet_time_scale_shift` in configurations.
@@ -99,41 +99,50 @@ impl ResnetBlock2D {
     }
 
     /// # Shapes
-    /// - xs: `(b, in_channels, h, w)`
+    /// - xs: `(b, h, w, in_channels)`
     /// - temb: `(b, temb_channels)`
-    /// - returns: `(b, out_channels, h, w)`
+    /// - returns: `(b, h, w, out_channels)`
     ///
     /// # Errors
     /// Those of the tensor operations.
     pub fn forward(&self, xs: &Tensor, temb: Option<&Tensor>) -> Result<Tensor> {
-        let activation = self.config.activation;
-        let mut hidden = self.conv1.forward(&self.norm1.forward_then(xs, activation)?)?;
+        let activation = Some(self.config.activation);
         let temb = match (&self.time_emb_proj, temb) {
             (Some(proj), Some(temb)) => {
-                let temb = proj.forward(&activation.forward(temb)?)?;
-                Some(temb.unsqueeze(2)?.unsqueeze(3)?) // (b, c or 2 c, 1, 1)
+                Some(proj.forward(&self.config.activation.forward(temb)?)?) // (b, c or 2 c)
             }
             _ => None,
         };
-        match (temb, self.config.time_scale_shift) {
-            (None, _) => hidden = self.norm2.forward_then(&hidden, activation)?,
-            (Some(temb), TimeScaleShift::Default) => {
-                hidden = self.norm2.forward_then(&hidden.broadcast_add(&temb)?, activation)?;
-            }
-            (Some(temb), TimeScaleShift::ScaleShift) => {
-                let c = self.config.out_channels;
-                let (scale, shift) = (temb.narrow(1, 0, c)?, temb.narrow(1, c, c)?);
-                hidden = self.norm2.forward(&hidden)?;
-                hidden = hidden.broadcast_mul(&(scale + 1.0)?)?.broadcast_add(&shift)?;
-                hidden = activation.forward(&hidden)?;
-            }
-        }
-        let hidden = self.conv2.forward(&hidden)?;
-        let residual = match &self.conv_shortcut {
+        let scale_shift = self.config.time_scale_shift == TimeScaleShift::ScaleShift;
+        let (image_bias, scale_shift) = if scale_shift { (None, temb) } else { (temb, None) };
+
+        let norm = Some((&self.norm1, activation));
+        let image_bias = image_bias.as_ref();
+        let hidden =
+            self.conv1.forward_around(xs, Around { norm, image_bias, ..Around::default() })?;
+        let shortcut = match &self.conv_shortcut {
             Some(conv) => conv.forward(xs)?,
             None => xs.clone(),
         };
-        let out = (residual + hidden)?;
+        let residual = Some(&shortcut);
+        let out = match scale_shift {
+            None => {
+                let norm = Some((&self.norm2, activation));
+                self.conv2
+                    .forward_around(&hidden, Around { norm, residual, ..Around::default() })?
+            }
+            Some(temb) => {
+                let (b, c) = (temb.dim(0)?, self.config.out_channels);
+                let half = |at| temb.narrow(1, at, c)?.reshape((b, 1, 1, c));
+                let (scale, shift) = (half(0)?, half(c)?);
+                let hidden = self.norm2.forward(&hidden)?;
+                let dtype = hidden.dtype();
+                let hidden = hidden.broadcast_mul(&(scale + 1.0)?.to_dtype(dtype)?)?;
+                let hidden = hidden.broadcast_add(&shift.to_dtype(dtype)?)?;
+                let hidden = self.config.activation.forward(&hidden)?;
+                self.conv2.forward_around(&hidden, Around { residual, ..Around::default() })?
+            }
+        };
         let factor = self.config.output_scale_factor;
         Ok(if factor == 1.0 { out } else { (out / factor)? })
     }

@@ -4,7 +4,7 @@
 use candle_core::{Module, Tensor};
 
 use super::attention::{Attention, AttentionConfig};
-use super::{Conv2d, Conv2dConfig, FeedForward, GroupNorm, LayerNorm, Linear, Params};
+use super::{Around, Conv2d, Conv2dConfig, FeedForward, GroupNorm, LayerNorm, Linear, Params};
 use crate::error::{DiffusionError, Result};
 
 /// The parts of a [`Transformer2D`].
@@ -37,7 +37,6 @@ struct BasicTransformerBlock {
     attn2: Attention,
     norm3: LayerNorm,
     ff: FeedForward,
-    only_cross_attention: bool,
 }
 
 impl BasicTransformerBlock {
@@ -48,10 +47,11 @@ impl BasicTransformerBlock {
         let dim = heads * dim_head;
         let self_context =
             if config.only_cross_attention { config.cross_attention_dim } else { dim };
-        let attention = |context_dim, name| {
+        let attention = |context_dim, is_self, name| {
             let config = AttentionConfig {
                 query_dim: dim,
                 context_dim,
+                is_self,
                 heads,
                 dim_head,
                 bias: false,
@@ -61,21 +61,18 @@ impl BasicTransformerBlock {
         };
         Ok(Self {
             norm1: LayerNorm::load(dim, NORM_EPS, &params.pp("norm1"))?,
-            attn1: attention(self_context, "attn1")?,
+            attn1: attention(self_context, !config.only_cross_attention, "attn1")?,
             norm2: LayerNorm::load(dim, NORM_EPS, &params.pp("norm2"))?,
-            attn2: attention(config.cross_attention_dim, "attn2")?,
+            attn2: attention(config.cross_attention_dim, false, "attn2")?,
             norm3: LayerNorm::load(dim, NORM_EPS, &params.pp("norm3"))?,
             ff: FeedForward::load(dim, &params.pp("ff"))?,
-            only_cross_attention: config.only_cross_attention,
         })
     }
 
     fn forward(&self, xs: &Tensor, context: &Tensor) -> candle_core::Result<Tensor> {
-        let normed = self.norm1.forward(xs)?;
-        let first_context = if self.only_cross_attention { context } else { &normed };
-        let xs = (self.attn1.forward(&normed, first_context)? + xs)?;
-        let xs = (self.attn2.forward(&self.norm2.forward(&xs)?, context)? + xs)?;
-        self.ff.forward(&self.norm3.forward(&xs)?)? + xs
+        let xs = self.attn1.forward_add(&self.norm1.forward(xs)?, context, xs)?;
+        let xs = self.attn2.forward_add(&self.norm2.forward(&xs)?, context, &xs)?;
+        self.ff.forward_add(&self.norm3.forward(&xs)?, &xs)
     }
 }
 
@@ -133,35 +130,33 @@ impl Transformer2D {
     }
 
     /// # Shapes
-    /// - xs: `(b, in_channels, h, w)`
+    /// - xs: `(b, h, w, in_channels)`
     /// - context: `(b, n, cross_attention_dim)`
-    /// - returns: `(b, in_channels, h, w)`
+    /// - returns: `(b, h, w, in_channels)`
     ///
     /// # Errors
     /// Those of the tensor operations.
     pub fn forward(&self, xs: &Tensor, context: &Tensor) -> candle_core::Result<Tensor> {
-        let (b, _, h, w) = xs.dims4()?;
-        let hidden = self.norm.forward(xs)?;
-        let to_tokens = |xs: &Tensor| xs.flatten_from(2)?.transpose(1, 2)?.contiguous(); // (b, h · w, c)
-        let to_image = |xs: &Tensor, c: usize| {
-            xs.transpose(1, 2)?.contiguous()?.reshape((b, c, h, w)) // (b, c, h, w)
+        let (b, h, w, _) = xs.dims4()?;
+        let norm = Some((&self.norm, None));
+        let hidden = match &self.projections {
+            Projections::Linear { proj_in, .. } => proj_in.forward(&self.norm.forward(xs)?)?,
+            Projections::Pointwise { proj_in, .. } => {
+                proj_in.forward_around(xs, Around { norm, ..Around::default() })?
+            }
         };
-        let mut hidden = match &self.projections {
-            Projections::Linear { proj_in, .. } => proj_in.forward(&to_tokens(&hidden)?)?,
-            Projections::Pointwise { proj_in, .. } => to_tokens(&proj_in.forward(&hidden)?)?,
-        };
+        let mut hidden = hidden.reshape((b, h * w, self.inner_dim))?; // tokens
         for block in &self.transformer_blocks {
             hidden = block.forward(&hidden, context)?;
         }
-        let hidden = match &self.projections {
-            Projections::Linear { proj_out, .. } => {
-                to_image(&proj_out.forward(&hidden)?, xs.dim(1)?)?
-            }
+        let hidden = hidden.reshape((b, h, w, self.inner_dim))?;
+        match &self.projections {
+            Projections::Linear { proj_out, .. } => proj_out.forward_add(&hidden, xs),
             Projections::Pointwise { proj_out, .. } => {
-                proj_out.forward(&to_image(&hidden, self.inner_dim)?)?
+                let residual = Some(xs);
+                proj_out.forward_around(&hidden, Around { residual, ..Around::default() })
             }
-        };
-        hidden + xs
+        }
     }
 }
 
@@ -214,6 +209,6 @@ impl DualTransformer2D {
         let rest = context.narrow(1, first, second.min(n - first))?;
         let b = self.transformers[0].forward(xs, &rest)?;
         // x + ((a - x) + (b - x)) / 2 = (a + b) / 2
-        Ok(((a + b)? * 0.5)?)
+        Ok((super::add(&a, &b)? * 0.5)?)
     }
 }

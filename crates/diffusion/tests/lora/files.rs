@@ -229,8 +229,10 @@ fn a_core_between_the_matrices_is_folded_in() {
     let changed = outputs(&unet, &text, Some(&adapters), &inputs);
     // The three convolutions one after the other; the stride and the padding are the core's.
     let plain = outputs(&unet, &text, None, &inputs);
-    let xs = inputs[1].conv2d(&down, 0, 1, 1, 1).unwrap();
+    let xs = inputs[1].permute((0, 3, 1, 2)).unwrap().contiguous().unwrap();
+    let xs = xs.conv2d(&down, 0, 1, 1, 1).unwrap();
     let xs = xs.conv2d(&mid, 1, 2, 1, 1).unwrap().conv2d(&up, 0, 1, 1, 1).unwrap();
+    let xs = xs.permute((0, 2, 3, 1)).unwrap();
     let expected = (&plain[1] + xs).unwrap();
     assert!(max_difference(&changed[1..2], &[expected]) < 1e-4);
 }

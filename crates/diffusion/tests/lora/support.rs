@@ -101,7 +101,7 @@ pub(crate) fn outputs(
         text = text.with_adapters(Arc::clone(&adapters.text_encoder));
     }
     let linear = Linear::load(6, 5, true, &unet.pp(LINEAR)).unwrap();
-    let conv = Conv2dConfig { kernel_size: 3, stride: 2, padding: 1 };
+    let conv = Conv2dConfig::new(3, 2, 1);
     let conv = Conv2d::load(3, 4, conv, &unet.pp(CONV)).unwrap();
     let pointwise = Conv2d::load(4, 4, Conv2dConfig::POINTWISE, &unet.pp(POINTWISE)).unwrap();
     let text = Linear::load(6, 5, true, &text.pp(TEXT)).unwrap();
@@ -114,7 +114,7 @@ pub(crate) fn outputs(
 }
 
 pub(crate) fn inputs() -> [Tensor; 3] {
-    [random(&[2, 3, 6]), random(&[1, 3, 5, 6]), random(&[1, 4, 3, 3])]
+    [random(&[2, 3, 6]), random(&[1, 5, 6, 3]), random(&[1, 3, 3, 4])]
 }
 
 /// The largest difference between two lists of tensors.
