@@ -18,7 +18,7 @@ mod real;
 
 use half::bf16;
 
-#[expect(unused_imports, reason = "operators of bf16 activations come next")]
+
 pub(crate) use self::real::Real;
 use crate::isa::Tier;
 
@@ -62,6 +62,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn round(self, x: Self::V) -> Self::V;
     /// `2ⁿ` for integral `n` in `-126 ..= 127`.
     fn exp2_integral(self, n: Self::V) -> Self::V;
+    /// `2ˣ` for `x` in `-126 ..= 127`, within 2e-7 of itself.
+    #[inline(always)]
+    fn exp2(self, x: Self::V) -> Self::V {
+        math::exp2(self, x)
+    }
     /// Writes the transpose of an 8×8 block: row `i` is read at `from + i · from_stride`.
     ///
     /// # Safety
