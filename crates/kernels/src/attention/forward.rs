@@ -99,12 +99,8 @@ impl<T: Number> QueryPanel<'_, T> {
         let rows = first..(first + width).min(sizes.queries);
         let features = d.next_multiple_of(PANEL_ROWS);
         let mut scratch = Scratch::take();
-        let [queries, scores, sums, stage] = scratch.arrays([
-            d * width,
-            KEY_BLOCK * width,
-            features * width,
-            PANEL_ROWS * features,
-        ]);
+        let [queries, scores, sums, stage] =
+            scratch.arrays([d * width, KEY_BLOCK * width, features * width, PANEL_ROWS * features]);
         // SAFETY: the arrays have the sizes that are used here, and so have the packed blocks.
         unsafe {
             pack_columns(simd, &q, rows.clone(), width, op.scale * LOG2_E, queries);
@@ -121,8 +117,7 @@ impl<T: Number> QueryPanel<'_, T> {
                 let k = packed.keys.values().as_ptr().add(offset);
                 let mut highest = Highest(max);
                 let added = op.bias.is_some();
-                let product =
-                    KeyProduct { d, count, keys: k, columns: queries, to: scores, added };
+                let product = KeyProduct { d, count, keys: k, columns: queries, to: scores, added };
                 product.run::<S, V, R>(simd, &mut highest);
                 let Highest(highest) = highest;
                 // 2. weights, and what the new maximum makes of the sums so far

@@ -16,6 +16,7 @@ mod product;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use half::bf16;
 
+use self::backward::Inputs;
 use self::heads::{Logs, Number, Sizes, View};
 use crate::isa::Tier;
 use crate::simd::{Real, dispatch};
@@ -126,7 +127,8 @@ impl Attention {
         let [q, k, v, out, grad] = storages
             .each_ref()
             .map(|(storage, layout)| View::new(T::slice(cpu(storage)?)?, layout));
-        let gradients = backward::backward::<T>(self, sizes, [q?, k?, v?, out?, grad?], logs);
+        let inputs = Inputs { q: q?, k: k?, v: v?, out: out?, grad: grad?, logs };
+        let gradients = backward::backward::<T>(self, sizes, &inputs);
         let [q, k, v, ..] = tensors;
         let mut gradients = gradients.into_iter();
         let mut next = |like: &Tensor| {

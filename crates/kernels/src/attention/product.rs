@@ -1,12 +1,30 @@
 //! Products of f32 in registers: tiles of `R` rows of `V` registers.
 
 use crate::gemm::PANEL_ROWS;
-use crate::simd::Simd;
+use crate::simd::{Kernel, Simd};
 
 /// Registers in a row of the widest tile.
 pub(super) const MAX_VECTORS: usize = 3;
 /// Features of a product at a time, so that those of a panel of queries stay there too.
 const FEATURE_BLOCK: usize = 128;
+
+/// Calls a method for the registers in a row (1 to [`MAX_VECTORS`], at run time) and the tier's rows of a tile.
+macro_rules! with_tile {
+    ($s:ty, $vectors:expr, $this:ident.$method:ident($($argument:expr),*)) => {
+        match ($vectors, <$s>::TILE_ROWS) {
+            (1, 8) => $this.$method::<$s, 1, 8>($($argument),*),
+            (2, 8) => $this.$method::<$s, 2, 8>($($argument),*),
+            (_, 8) => $this.$method::<$s, 3, 8>($($argument),*),
+            (1, 4) => $this.$method::<$s, 1, 4>($($argument),*),
+            (2, 4) => $this.$method::<$s, 2, 4>($($argument),*),
+            (_, 4) => $this.$method::<$s, 3, 4>($($argument),*),
+            (1, _) => $this.$method::<$s, 1, 2>($($argument),*),
+            (2, _) => $this.$method::<$s, 2, 2>($($argument),*),
+            (_, _) => $this.$method::<$s, 3, 2>($($argument),*),
+        }
+    };
+}
+pub(super) use with_tile;
 
 /// A factor whose numbers are broadcast one by one: row `r` at depth `k` is `start[r · row + k · step]`.
 #[derive(Clone, Copy)]
@@ -187,20 +205,49 @@ pub(super) unsafe fn weigh<S: Simd, const V: usize, const R: usize>(
     }
 }
 
-/// Calls a method for the registers in a row (1 to [`MAX_VECTORS`], at run time) and the tier's rows of a tile.
-macro_rules! with_tile {
-    ($s:ty, $vectors:expr, $this:ident.$method:ident($($argument:expr),*)) => {
-        match ($vectors, <$s>::TILE_ROWS) {
-            (1, 8) => $this.$method::<$s, 1, 8>($($argument),*),
-            (2, 8) => $this.$method::<$s, 2, 8>($($argument),*),
-            (_, 8) => $this.$method::<$s, 3, 8>($($argument),*),
-            (1, 4) => $this.$method::<$s, 1, 4>($($argument),*),
-            (2, 4) => $this.$method::<$s, 2, 4>($($argument),*),
-            (_, 4) => $this.$method::<$s, 3, 4>($($argument),*),
-            (1, _) => $this.$method::<$s, 1, 2>($($argument),*),
-            (2, _) => $this.$method::<$s, 2, 2>($($argument),*),
-            (_, _) => $this.$method::<$s, 3, 2>($($argument),*),
-        }
-    };
+/// `to = to + rows · columns` of `(keys, depth)` and `(depth, lanes)`.
+///
+/// Whoever runs it vouches that all can be read and `to` written.
+pub(super) struct Gather {
+    /// A multiple of a panel.
+    pub(super) keys: usize,
+    pub(super) depth: usize,
+    pub(super) rows: Rows,
+    pub(super) columns: *const f32,
+    /// Numbers in a row of columns and of `to`, a multiple of a register.
+    pub(super) lanes: usize,
+    pub(super) to: *mut f32,
+    /// True to add to what is there.
+    pub(super) there: bool,
 }
-pub(super) use with_tile;
+
+impl Kernel for Gather {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let (this, vectors) = (&self, self.lanes / S::LANES);
+        for first in (0..vectors).step_by(MAX_VECTORS) {
+            // SAFETY: inside the factors, by the word of who runs this.
+            unsafe { with_tile!(S, vectors - first, this.columns(simd, first * S::LANES)) };
+        }
+    }
+}
+
+impl Gather {
+    /// # Safety
+    /// The factors have `V` registers of columns from `first` on.
+    #[inline(always)]
+    unsafe fn columns<S: Simd, const V: usize, const R: usize>(&self, simd: S, first: usize) {
+        for key in (0..self.keys).step_by(R) {
+            // SAFETY: the caller's word.
+            unsafe {
+                let start = self.rows.start.add(key * self.rows.row);
+                let rows = Rows { start, ..self.rows };
+                let columns = self.columns.add(first);
+                let tile = sums::<S, V, R>(simd, self.depth, rows, columns, self.lanes);
+                let start = if self.there { Start::There } else { Start::Zero };
+                store(simd, tile, start, self.to.add(key * self.lanes + first), self.lanes);
+            }
+        }
+    }
+}

@@ -18,7 +18,6 @@ mod real;
 
 use half::bf16;
 
-
 pub(crate) use self::real::Real;
 use crate::isa::Tier;
 
