@@ -7,6 +7,8 @@
 //!
 //! Inputs are what linear layers give, `(b, n, heads · d)`, and so is the output: heads are never transposed.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod backward;
 mod forward;
 mod heads;
@@ -107,13 +109,20 @@ impl Attention {
         Ok(Sizes { batch, queries, keys, heads: self.heads, d: inner / self.heads })
     }
 
+    /// True if bf16 is multiplied on tiles.
+    #[cfg(target_arch = "x86_64")]
+    fn has_tiles(&self) -> bool {
+        self.tier == Tier::Amx && self.tier.is_available()
+    }
+
     fn forward<T: Number>(
         &self,
         sizes: &Sizes,
         inputs: [(&CpuStorage, &Layout); 3],
+        run: impl Fn(&Self, &Sizes, [View<'_, T>; 3]) -> (Vec<T>, Option<Vec<f32>>),
     ) -> Result<CpuStorage> {
         let [q, k, v] = inputs.map(|(storage, layout)| View::new(T::slice(storage)?, layout));
-        let (out, logs) = forward::forward::<T>(self, sizes, [q?, k?, v?]);
+        let (out, logs) = run(self, sizes, [q?, k?, v?]);
         if let Some(logs) = logs {
             self.logs.get_or_init(|| logs);
         }
@@ -155,8 +164,12 @@ impl CustomOp3 for Attention {
         let sizes = self.sizes(q_layout.dims(), k_layout.dims(), v_layout.dims())?;
         let inputs = [(q, q_layout), (k, k_layout), (v, v_layout)];
         let out = match q {
-            CpuStorage::BF16(_) => self.forward::<bf16>(&sizes, inputs)?,
-            _ => self.forward::<f32>(&sizes, inputs)?,
+            #[cfg(target_arch = "x86_64")]
+            CpuStorage::BF16(_) if self.has_tiles() => {
+                self.forward::<bf16>(&sizes, inputs, amx::forward::forward)?
+            }
+            CpuStorage::BF16(_) => self.forward::<bf16>(&sizes, inputs, forward::forward)?,
+            _ => self.forward::<f32>(&sizes, inputs, forward::forward)?,
         };
         Ok((out, q_layout.shape().clone()))
     }
