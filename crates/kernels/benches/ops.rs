@@ -22,8 +22,15 @@ const CONVOLUTIONS: [[usize; 5]; 5] = [
 /// Tokens, features in, features out.
 const LINEARS: [[usize; 3]; 4] =
     [[4096, 320, 320], [4096, 320, 2560], [1024, 640, 5120], [256, 1280, 10240]];
-/// Queries, keys, features of each of 8 heads.
-const ATTENTIONS: [[usize; 3]; 3] = [[4096, 4096, 40], [1024, 1024, 80], [4096, 77, 40]];
+/// Queries, keys, heads, features of a head. The last is the autoencoder's.
+const ATTENTIONS: [[usize; 4]; 6] = [
+    [4096, 4096, 8, 40],
+    [1024, 1024, 8, 80],
+    [256, 256, 8, 160],
+    [64, 64, 8, 160],
+    [4096, 77, 8, 40],
+    [4096, 4096, 1, 512],
+];
 
 fn random(dims: &[usize]) -> Tensor {
     Tensor::randn(0_f32, 1.0, dims, &Device::Cpu).expect("a small tensor")
@@ -106,16 +113,43 @@ mod linear {
 mod attention {
     use super::*;
 
+    fn inputs([n, m, heads, d]: [usize; 4], dtype: DType) -> Result<[Tensor; 3]> {
+        let dims = [[1, n, heads * d], [1, m, heads * d], [1, m, heads * d]];
+        let [q, k, v] = dims.map(|dims| random(&dims).to_dtype(dtype));
+        Ok([q?, k?, v?])
+    }
+
+    fn forward(bencher: Bencher<'_, '_>, sizes: [usize; 4], dtype: DType) {
+        let [q, k, v] = inputs(sizes, dtype).expect("small tensors");
+        let [n, m, heads, d] = sizes;
+        timed(bencher, 4 * heads * n * m * d, || kernels::attention(&q, &k, &v, heads, 0.1, None));
+    }
+
+    #[divan::bench(args = ATTENTIONS, sample_count = 7)]
+    fn ours(bencher: Bencher<'_, '_>, sizes: [usize; 4]) {
+        forward(bencher, sizes, DType::F32);
+    }
+
     #[divan::bench(args = ATTENTIONS, sample_count = 5)]
-    fn ours(bencher: Bencher<'_, '_>, [n, m, d]: [usize; 3]) {
-        let (q, k, v) = (random(&[1, n, 8 * d]), random(&[1, m, 8 * d]), random(&[1, m, 8 * d]));
-        timed(bencher, 32 * n * m * d, || kernels::attention(&q, &k, &v, 8, 0.1, None));
+    fn ours_bf16(bencher: Bencher<'_, '_>, sizes: [usize; 4]) {
+        forward(bencher, sizes, DType::BF16);
     }
 
     #[divan::bench(args = ATTENTIONS, sample_count = 3)]
-    fn candle(bencher: Bencher<'_, '_>, [n, m, d]: [usize; 3]) {
-        let (q, k, v) = (random(&[8, n, d]), random(&[8, m, d]), random(&[8, m, d]));
-        timed(bencher, 32 * n * m * d, || {
+    fn ours_forward_and_backward(bencher: Bencher<'_, '_>, sizes: [usize; 4]) {
+        let inputs = inputs(sizes, DType::F32).expect("small tensors");
+        let [q, k, v] = inputs.map(|input| Var::from_tensor(&input).expect("a small tensor"));
+        let [n, m, heads, d] = sizes;
+        timed(bencher, 14 * heads * n * m * d, || {
+            let out = kernels::attention(&q, &k, &v, heads, 0.1, None)?;
+            out.sum_all()?.backward()?.get(&q).map_or_else(|| Ok(out), |grad| Ok(grad.clone()))
+        });
+    }
+
+    #[divan::bench(args = ATTENTIONS, sample_count = 3)]
+    fn candle(bencher: Bencher<'_, '_>, [n, m, heads, d]: [usize; 4]) {
+        let (q, k, v) = (random(&[heads, n, d]), random(&[heads, m, d]), random(&[heads, m, d]));
+        timed(bencher, 4 * heads * n * m * d, || {
             let scores = (q.matmul(&k.t()?)? * 0.1)?;
             let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
             weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?.matmul(&v)

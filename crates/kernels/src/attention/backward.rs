@@ -1,213 +1,381 @@
-//! The backward pass: a task is a head, which goes through its queries panel by panel.
+//! The backward pass in f32: a task is a chunk of keys of one head, which meets all queries.
 //!
-//! With weights `P` computed again from all keys: `dV = Pᵀ dO`, `dP = dO Vᵀ`, `dS = P ∘ (dP - Σ P ∘ dP)`,
-//! `dQ = scale · dS K`, `dK = scale · dSᵀ Q`.
+//! With weights `P`, computed again from the logarithms of their sums: `dV = Pᵀ dO`, `dP = dO Vᵀ`,
+//! `dS = P ∘ (dP - Σ dO ∘ O)`, `dQ = scale · dS K`, `dK = scale · dSᵀ Q`, as in FlashAttention-2 (Dao 2023). A chunk's
+//! part of dQ is kept apart; the parts are added in order, so that the number of threads does not matter.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::forward::add_bias;
-use super::{
-    Attention, Head, LOG2_E, PackPanels, Shared, Sizes, Stage, dispatch, pack_rows, unpack_rows,
+use super::forward::{fill_bias, weight};
+use super::heads::{Head, Number, Shared, Sizes, View};
+use super::pack::{
+    Arena, PackFeatures, PackRows, Scratch, load, pack_columns, pack_plain, unpack_columns,
+    write_row,
 };
-use crate::buffer::Buffer;
-use crate::gemm::{MAX_VECTORS, Matrix, Operand, PANEL_ROWS, Panels};
-use crate::simd::math::exp2;
+use super::product::{Finish, Gather, KeyProduct, MAX_VECTORS, Rows, Start, weigh, with_tile};
+use super::{Attention, LOG2_E, dispatch};
+use crate::gemm::PANEL_ROWS;
 use crate::simd::{Kernel, MAX_LANES, Simd};
 
+/// Keys in a block: their weights and slopes stay in the first-level cache.
+const KEY_BLOCK: usize = 64;
+/// Tasks that a call is cut into, if its heads have keys for as many.
+const TASKS: usize = 32;
+/// Keys that are worth a task.
+const MIN_CHUNK: usize = 128;
+
+/// What the backward pass is given beside the output's logarithms.
+pub(super) struct Inputs<'a, T> {
+    pub(super) q: View<'a, T>,
+    pub(super) k: View<'a, T>,
+    pub(super) v: View<'a, T>,
+    pub(super) out: View<'a, T>,
+    /// Of the output.
+    pub(super) grad: View<'a, T>,
+    pub(super) logs: &'a [f32],
+}
+
+/// Chunks of a head's keys: how many, and the keys in one. They depend on the sizes alone.
+pub(super) fn chunks(sizes: &Sizes, key_block: usize) -> (usize, usize) {
+    let most = sizes.keys.div_ceil(MIN_CHUNK);
+    let wanted = TASKS.div_ceil(sizes.all_heads().max(1)).min(most);
+    let keys = sizes.keys.div_ceil(wanted).next_multiple_of(key_block);
+    (sizes.keys.div_ceil(keys), keys)
+}
+
 /// Gradients of queries, keys and values.
-pub(super) fn backward(
+pub(super) fn backward<T: Number>(
     op: &Attention,
     sizes: &Sizes,
-    [q, k, v, grad]: [&[f32]; 4],
-) -> [Vec<f32>; 3] {
-    let inner = sizes.inner();
-    let mut dq = vec![0.0; sizes.batch * sizes.queries * inner];
-    let mut dk = vec![0.0; sizes.batch * sizes.keys * inner];
-    let mut dv = vec![0.0; sizes.batch * sizes.keys * inner];
-    let shared = [&mut dq, &mut dk, &mut dv].map(|values| Shared(values.as_mut_ptr()));
-    (0..sizes.batch * sizes.heads).into_par_iter().for_each(|at| {
-        let [q, grad] = [q, grad].map(|values| Head::new(values, sizes.queries, sizes, at));
-        let [k, v] = [k, v].map(|values| Head::new(values, sizes.keys, sizes, at));
-        dispatch(op.tier, HeadTask { op, sizes, at, q, k, v, grad, out: shared });
+    inputs: &Inputs<'_, T>,
+) -> [Vec<T>; 3] {
+    let zeros = |rows: usize| vec![T::default(); sizes.batch * rows * sizes.inner()];
+    let (mut dq, mut dk, mut dv) = (zeros(sizes.queries), zeros(sizes.keys), zeros(sizes.keys));
+    if sizes.queries == 0 || sizes.batch == 0 {
+        return [dq, dk, dv];
+    }
+    // 1. dK, dV, and the chunks' parts of dQ
+    let plan = &Plan::new(op, sizes);
+    let mut parts = Arena::new(sizes.all_heads() * plan.chunks * plan.part);
+    let out = [&mut dk, &mut dv].map(|values| Shared::new(values));
+    parts.values_mut().par_chunks_mut(plan.part).enumerate().with_max_len(1).for_each(
+        |(index, dq)| {
+            let (at, chunk) = (index / plan.chunks, index % plan.chunks);
+            dispatch(op.tier, Chunk { op, sizes, plan, inputs, at, chunk, dq, out });
+        },
+    );
+    // 2. the sum of the parts
+    let shared = Shared::new(&mut dq);
+    (0..sizes.all_heads() * plan.panels).into_par_iter().for_each(|index| {
+        let (at, panel) = (index / plan.panels, index % plan.panels);
+        let parts = &parts.values()[at * plan.chunks * plan.part..][..plan.chunks * plan.part];
+        dispatch(op.tier, SumParts { op, sizes, plan, at, panel, parts, dq: shared });
     });
     [dq, dk, dv]
 }
 
-struct HeadTask<'a> {
-    op: &'a Attention,
-    sizes: &'a Sizes,
-    at: usize,
-    q: Head<'a>,
-    k: Head<'a>,
-    v: Head<'a>,
-    grad: Head<'a>,
-    out: [Shared; 3],
+/// How a call is cut up.
+struct Plan {
+    queries: usize,
+    /// Queries in a panel; the last one may be narrower.
+    width: usize,
+    /// Panels of a head.
+    panels: usize,
+    /// Features rounded up to a panel of rows, and to registers.
+    features: usize,
+    lanes: usize,
+    /// Chunks of a head's keys, and the keys in one.
+    chunks: usize,
+    chunk_keys: usize,
+    /// Numbers in a chunk's part of dQ, panel by panel as `(features, queries)`.
+    part: usize,
 }
 
-impl Kernel for HeadTask<'_> {
+impl Plan {
+    fn new(op: &Attention, sizes: &Sizes) -> Self {
+        let width = MAX_VECTORS * op.tier.lanes();
+        let panels = sizes.queries.div_ceil(width);
+        let features = sizes.d.next_multiple_of(PANEL_ROWS);
+        let (chunks, chunk_keys) = chunks(sizes, KEY_BLOCK);
+        Self {
+            queries: sizes.queries,
+            width,
+            panels,
+            features,
+            lanes: sizes.d.next_multiple_of(op.tier.lanes()),
+            chunks,
+            chunk_keys,
+            part: panels * features * width,
+        }
+    }
+    /// Queries of a panel.
+    fn rows(&self, panel: usize) -> Range<usize> {
+        panel * self.width..((panel + 1) * self.width).min(self.queries)
+    }
+}
+
+/// A chunk of keys of a head.
+struct Chunk<'a, T> {
+    op: &'a Attention,
+    sizes: &'a Sizes,
+    plan: &'a Plan,
+    inputs: &'a Inputs<'a, T>,
+    at: usize,
+    chunk: usize,
+    /// This chunk's part of dQ.
+    dq: &'a mut [f32],
+    /// dK and dV.
+    out: [Shared<T>; 2],
+}
+
+impl<T: Number> Kernel for Chunk<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { op, sizes, at, q, k, v, grad, out: [dq, dk, dv] } = self;
-        let Sizes { d, keys, queries, .. } = *sizes;
-        let width = MAX_VECTORS * S::LANES;
-        let key_rows = Sizes::padded(keys);
-        // 1. keys and values as panels of keys, keys as panels of features
-        let mut packed = <[Buffer; 3]>::default();
-        let [k_panels, v_panels, k_features] = &mut packed;
-        for (head, to) in [(&k, k_panels), (&v, v_panels)] {
-            PackPanels { matrix: head.by_rows(), spans: keys, depth: d, to }.run(simd);
-        }
-        PackPanels { matrix: k.by_features(), spans: d, depth: keys, to: k_features }.run(simd);
-        let [k_panels, v_panels, k_features] = &packed;
-
-        let mut buffers = <[Buffer; 9]>::default();
-        let [q_columns, grad_columns, weights, slopes, dq_sums, rows_a, rows_b, dk_sums, dv_sums] =
-            &mut buffers;
-        let q_columns = q_columns.reserve(d * width + MAX_LANES);
-        let grad_columns = grad_columns.reserve(d * width + MAX_LANES);
-        let weights = weights.reserve(key_rows * width);
-        let slopes = slopes.reserve(key_rows * width);
-        let dq_sums = dq_sums.reserve(Sizes::padded(d) * width);
-        let feature_panels = d.div_ceil(width);
-        let d_padded = feature_panels * width;
-        let dk_sums = dk_sums.reserve(key_rows * d_padded);
-        let dv_sums = dv_sums.reserve(key_rows * d_padded);
-
-        for first in (0..queries).step_by(width) {
-            let rows = first..(first + width).min(queries);
-            // SAFETY: each buffer has the size that is used here; lanes beyond the last query hold zeros in all
-            // packed columns, so that nothing of theirs reaches a sum.
-            unsafe {
-                // 2. weights and their slopes, (keys, queries)
-                pack_rows(simd, &q, rows.clone(), op.scale * LOG2_E, q_columns);
-                pack_rows(simd, &grad, rows.clone(), 1.0, grad_columns);
-                let by_keys = |a: &Buffer, b: *const f32, c: *mut f32| Panels {
-                    rows: key_rows,
-                    depth: d,
-                    a: a.as_ptr(),
-                    a_stride: PANEL_ROWS * d,
-                    b,
-                    c,
-                    c_stride: width,
-                    accumulate: false,
-                };
-                dispatch(S::TIER, by_keys(k_panels, q_columns, weights));
-                dispatch(S::TIER, by_keys(v_panels, grad_columns, slopes));
-                if let Some(bias) = &op.bias {
-                    add_bias(bias, keys, &rows, 0..keys, weights, width);
+        let Self { op, sizes, plan, inputs, at, chunk, dq, out } = self;
+        let (d, width, lanes) = (sizes.d, plan.width, plan.lanes);
+        let first = chunk * plan.chunk_keys;
+        let keys = first..(first + plan.chunk_keys).min(sizes.keys);
+        let rows = keys.len().next_multiple_of(KEY_BLOCK);
+        let mut scratch = Scratch::take();
+        let arrays = scratch.arrays([
+            rows * d,
+            rows * d,
+            rows * plan.features,
+            rows * lanes,
+            rows * lanes,
+            width * d,
+            width * d,
+            width * lanes,
+            width * lanes,
+            width,
+            KEY_BLOCK * width,
+            KEY_BLOCK * width,
+        ]);
+        let [k, v, k_features, dk, dv, q_columns, grad_columns, q_rows, grad_rows, ..] = arrays;
+        let [.., means, weights, slopes] = arrays;
+        let heads = [&inputs.k, &inputs.v].map(|view| view.head(sizes, at));
+        let [q, o, grad] = [&inputs.q, &inputs.out, &inputs.grad].map(|view| view.head(sizes, at));
+        // SAFETY: the arrays have these sizes, the rows are in the heads, and these rows of dK and dV are this task's.
+        unsafe {
+            // 1. keys and values, block by block
+            let room = |array, len| std::slice::from_raw_parts_mut(array, len + MAX_LANES);
+            for start in keys.clone().step_by(KEY_BLOCK) {
+                let rows = start..(start + KEY_BLOCK).min(keys.end);
+                let offset = start - first;
+                for (head, to) in [(heads[0], k), (heads[1], v)] {
+                    let to = room(to.add(offset * d), KEY_BLOCK * d);
+                    PackRows { head, rows: rows.clone(), to }.run(simd);
                 }
-                softmax_slopes(simd, keys, op.scale, weights, slopes);
-                for row in keys..key_rows {
-                    for v in 0..MAX_VECTORS {
-                        simd.store(weights.add(row * width + v * S::LANES), simd.zero());
-                        simd.store(slopes.add(row * width + v * S::LANES), simd.zero());
-                    }
+                let to = room(k_features.add(offset * plan.features), KEY_BLOCK * plan.features);
+                PackFeatures { head: heads[0], rows, to }.run(simd);
+            }
+            for panel in 0..plan.panels {
+                // 2. queries and gradients of outputs as columns and as rows, and their means
+                let queries = plan.rows(panel);
+                let vectors = queries.len().div_ceil(S::LANES);
+                let wide = vectors * S::LANES;
+                pack_columns(simd, &q, queries.clone(), wide, op.scale * LOG2_E, q_columns);
+                pack_plain(simd, &q, queries.clone(), lanes, q_rows);
+                pack_columns(simd, &grad, queries.clone(), wide, 1.0, grad_columns);
+                pack_plain(simd, &grad, queries.clone(), lanes, grad_rows);
+                for (i, query) in queries.clone().enumerate() {
+                    *means.add(i) = dot(simd, o.row(query), grad.row(query));
                 }
-                // 3. dQ of these queries
-                let product = Panels {
-                    rows: Sizes::padded(d),
-                    depth: keys,
-                    a: k_features.as_ptr(),
-                    a_stride: PANEL_ROWS * keys,
-                    b: slopes,
-                    c: dq_sums,
-                    c_stride: width,
-                    accumulate: false,
-                };
-                dispatch(S::TIER, product);
-                let dq = dq.head(queries, sizes, at).add(first * sizes.inner());
-                unpack_rows(dq_sums, width, rows.len(), d, dq, sizes.inner());
-                // 4. their part of dK and dV
-                for (left, right, sums) in [(slopes, &q, dk_sums), (weights, &grad, dv_sums)] {
-                    let a = rows_a.reserve(key_rows * rows.len() + MAX_LANES);
-                    let left = std::slice::from_raw_parts(left, key_rows * width);
-                    let left = Matrix::new(left, (key_rows, width), (rows.len(), 1));
-                    let stage = Stage::default();
-                    for row in (0..key_rows).step_by(PANEL_ROWS) {
-                        let to = a.add(row * rows.len());
-                        left.pack(
-                            simd,
-                            row..row + PANEL_ROWS,
-                            0..rows.len(),
-                            PANEL_ROWS,
-                            &stage,
-                            to,
-                        );
+                let dq = dq.as_mut_ptr().add(panel * plan.features * width);
+                for start in keys.clone().step_by(KEY_BLOCK) {
+                    // 3. weights and slopes of a block, and its part of dQ
+                    let rows = start..(start + KEY_BLOCK).min(keys.end);
+                    let (offset, count) = (start - first, rows.len());
+                    if let Some(bias) = &op.bias {
+                        fill_bias(bias, sizes.keys, &queries, rows, weights, wide);
                     }
-                    let b = rows_b.reserve(rows.len() * width + MAX_LANES);
-                    for panel in 0..feature_panels {
-                        let span = panel * width..((panel + 1) * width).min(d);
-                        right.by_features().pack(simd, span, rows.clone(), width, &stage, b);
-                        let product = Panels {
-                            rows: key_rows,
-                            depth: rows.len(),
-                            a,
-                            a_stride: PANEL_ROWS * rows.len(),
-                            b,
-                            c: sums.add(panel * width),
-                            c_stride: d_padded,
-                            accumulate: first > 0,
-                        };
-                        dispatch(S::TIER, product);
+                    let meeting = Meeting {
+                        d,
+                        features: plan.features,
+                        count,
+                        k: k.add(offset * d),
+                        v: v.add(offset * d),
+                        k_features: k_features.add(offset * plan.features),
+                        q: q_columns,
+                        grad: grad_columns,
+                        logs: inputs.logs[at * sizes.padded_queries() + queries.start..].as_ptr(),
+                        means,
+                        biased: op.bias.is_some(),
+                        weights,
+                        slopes,
+                        dq,
+                        first: offset == 0,
+                    };
+                    with_tile!(S, vectors, meeting.of_vectors(simd));
+                    // 4. the panel's part of dV and dK
+                    for (left, columns, to) in [(weights, grad_rows, dv), (slopes, q_rows, dk)] {
+                        let rows = Rows { start: left, row: wide, step: 1 };
+                        let (keys, depth) = (count.next_multiple_of(PANEL_ROWS), queries.len());
+                        let (to, there) = (to.add(offset * lanes), panel > 0);
+                        dispatch(S::TIER, Gather { keys, depth, rows, columns, lanes, to, there });
                     }
                 }
             }
-        }
-        if queries == 0 {
-            return;
-        }
-        for (sums, out) in [(dk_sums, dk), (dv_sums, dv)] {
-            for key in 0..keys {
-                // SAFETY: the sums have all keys; this head's features are this task's.
-                unsafe {
-                    let out = out.head(keys, sizes, at).add(key * sizes.inner());
-                    std::ptr::copy_nonoverlapping(sums.add(key * d_padded), out, d);
+            for (from, scale, out) in [(dk, op.scale, out[0]), (dv, 1.0, out[1])] {
+                for row in keys.clone() {
+                    let from = from.add((row - first) * lanes);
+                    for j in (0..lanes).step_by(S::LANES) {
+                        let scaled = simd.mul(simd.load(from.add(j)), simd.splat(scale));
+                        simd.store(from.add(j), scaled);
+                    }
+                    write_row(simd, from, out.row(sizes.keys, sizes, at, row), d);
                 }
             }
         }
     }
 }
 
-/// From scores and the gradient of the weights, over all keys, to the weights and `scale` times the gradient of the
-/// scores, in place.
-///
-/// # Safety
-/// Both hold `keys` rows of the tier's widest panel.
-#[inline(always)]
-unsafe fn softmax_slopes<S: Simd>(
-    simd: S,
-    keys: usize,
-    scale: f32,
+/// A block of keys and a panel of queries, packed, with room for what is between them.
+struct Meeting {
+    d: usize,
+    /// Rounded up to a panel.
+    features: usize,
+    /// Keys.
+    count: usize,
+    k: *const f32,
+    v: *const f32,
+    k_features: *const f32,
+    q: *const f32,
+    grad: *const f32,
+    logs: *const f32,
+    means: *const f32,
+    /// True if the weights hold a bias.
+    biased: bool,
     weights: *mut f32,
     slopes: *mut f32,
-) {
-    let width = MAX_VECTORS * S::LANES;
-    for v in 0..MAX_VECTORS {
+    dq: *mut f32,
+    /// True if there is nothing in dQ yet.
+    first: bool,
+}
+
+impl Meeting {
+    /// # Safety
+    /// All is there for the keys rounded up to a panel, and the queries to `V` registers.
+    #[inline(always)]
+    unsafe fn of_vectors<S: Simd, const V: usize, const R: usize>(&self, simd: S) {
+        let &Self { d, features, count, weights, slopes, .. } = self;
+        let start = if self.first { Start::Zero } else { Start::There };
         // SAFETY: the caller's word.
         unsafe {
-            let weight = |key: usize| weights.add(key * width + v * S::LANES);
-            let slope = |key: usize| slopes.add(key * width + v * S::LANES);
-            let mut max = simd.splat(-f32::MAX);
-            for key in 0..keys {
-                max = simd.max(max, simd.load(weight(key)));
-            }
-            let (mut total, mut mean) = (simd.zero(), simd.zero());
-            for key in 0..keys {
-                let w = exp2(simd, simd.sub(simd.load(weight(key)), max));
-                simd.store(weight(key), w);
-                total = simd.add(total, w);
-                mean = simd.mul_add(w, simd.load(slope(key)), mean);
-            }
-            let inverse = simd.div(simd.splat(1.0), total);
-            let mean = simd.mul(mean, inverse);
-            for key in 0..keys {
-                let w = simd.mul(simd.load(weight(key)), inverse);
-                simd.store(weight(key), w);
-                let slope_of_score = simd.mul(w, simd.sub(simd.load(slope(key)), mean));
-                simd.store(slope(key), simd.mul(slope_of_score, simd.splat(scale)));
+            let (keys, columns, added) = (self.k, self.q, self.biased);
+            KeyProduct { d, count, keys, columns, to: weights, added }
+                .run::<S, V, R>(simd, &mut Weights { logs: self.logs });
+            let (keys, columns, added) = (self.v, self.grad, false);
+            KeyProduct { d, count, keys, columns, to: slopes, added }
+                .run::<S, V, R>(simd, &mut Slopes { means: self.means, weights });
+            weigh::<S, V, R>(simd, (features, count), self.k_features, slopes, start, self.dq);
+        }
+    }
+}
+
+/// From scores to weights.
+struct Weights {
+    logs: *const f32,
+}
+
+impl<S: Simd, const V: usize> Finish<S, V> for Weights {
+    #[inline(always)]
+    unsafe fn finish<const R: usize>(
+        &mut self,
+        simd: S,
+        tile: &mut [[S::V; V]; R],
+        _key: usize,
+        _count: usize,
+    ) {
+        for v in 0..V {
+            // SAFETY: there is a number a query.
+            let log = unsafe { simd.load(self.logs.add(v * S::LANES)) };
+            for r in 0..R {
+                tile[r][v] = weight(simd, tile[r][v], log);
             }
         }
     }
+}
+
+/// From slopes of the weights to those of the scores.
+struct Slopes {
+    means: *const f32,
+    weights: *const f32,
+}
+
+impl<S: Simd, const V: usize> Finish<S, V> for Slopes {
+    #[inline(always)]
+    unsafe fn finish<const R: usize>(
+        &mut self,
+        simd: S,
+        tile: &mut [[S::V; V]; R],
+        key: usize,
+        _count: usize,
+    ) {
+        for v in 0..V {
+            // SAFETY: there is a mean a query, and a weight for each number of the tile.
+            unsafe {
+                let mean = simd.load(self.means.add(v * S::LANES));
+                for r in 0..R {
+                    let weight = self.weights.add(((key + r) * V + v) * S::LANES);
+                    let slope = simd.sub(tile[r][v], mean);
+                    tile[r][v] = simd.mul(simd.load(weight), slope);
+                }
+            }
+        }
+    }
+}
+
+/// Adds the chunks' parts of dQ for a panel.
+struct SumParts<'a, T> {
+    op: &'a Attention,
+    sizes: &'a Sizes,
+    plan: &'a Plan,
+    at: usize,
+    panel: usize,
+    /// Of this head.
+    parts: &'a [f32],
+    dq: Shared<T>,
+}
+
+impl<T: Number> Kernel for SumParts<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { op, sizes, plan, at, panel, parts, dq } = self;
+        let rows = plan.rows(panel);
+        let width = rows.len().next_multiple_of(S::LANES);
+        let size = plan.features * plan.width;
+        let mut scratch = Scratch::take();
+        let [total, stage] = scratch.arrays([size, PANEL_ROWS * plan.features]);
+        // SAFETY: parts and total have one size; rows of this panel of dQ are this task's.
+        unsafe {
+            for (chunk, part) in parts.chunks(plan.part).enumerate() {
+                let part = part[panel * size..][..size].as_ptr();
+                for i in (0..plan.features * width).step_by(S::LANES) {
+                    let mut sum = simd.mul(simd.load(part.add(i)), simd.splat(op.scale));
+                    if chunk > 0 {
+                        sum = simd.add(sum, simd.load(total.add(i)));
+                    }
+                    simd.store(total.add(i), sum);
+                }
+            }
+            let to = (dq.row(sizes.queries, sizes, at, rows.start), sizes.inner());
+            unpack_columns(simd, total, width, rows.len(), sizes.d, stage, to);
+        }
+    }
+}
+
+/// `Σ a b` of rows.
+#[inline(always)]
+pub(super) fn dot<S: Simd, T: Number>(simd: S, a: &[T], b: &[T]) -> f32 {
+    let mut sum = simd.zero();
+    for (a, b) in a.chunks(S::LANES).zip(b.chunks(S::LANES)) {
+        sum = simd.mul_add(load(simd, a), load(simd, b), sum);
+    }
+    simd.to_array(sum)[..S::LANES].iter().sum()
 }

@@ -7,26 +7,33 @@
 //!
 //! Inputs are what linear layers give, `(b, n, heads · d)`, and so is the output: heads are never transposed.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod backward;
 mod forward;
-
-use std::ops::Range;
+mod heads;
+mod pack;
+mod product;
 
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+use half::bf16;
 
-use crate::buffer::Buffer;
-use crate::gemm::{MAX_VECTORS, Matrix, Operand, PANEL_ROWS, Stage};
+use self::backward::Inputs;
+use self::heads::{Logs, Number, Sizes, View};
 use crate::isa::Tier;
-use crate::simd::{Kernel, Simd, dispatch};
-use crate::tensors::{contiguous, cpu, from_values};
+use crate::simd::{Real, dispatch};
+use crate::tensors::cpu;
 
 /// `softmax(scale · q kᵀ + bias) v` for each of `heads` heads.
 ///
 /// # Shapes
-/// - q: `(b, n, heads · d)`, f32 on the CPU, as are the others
+/// - q: `(b, n, heads · d)`, f32 or bf16 on the CPU; the others have the same dtype
 /// - k, v: `(b, m, heads · d)`
 /// - bias: `(n, m)`, added to the scores of every head: 0 where a query may look, -∞ where not; it gets no gradient
-/// - returns: `(b, n, heads · d)`
+/// - returns: `(b, n, heads · d)`, contiguous, in the dtype of the others
+///
+/// q, k and v may be narrowed views of one tensor: rows and images any distance apart cost nothing. Scores and sums
+/// are f32. [`Tier::Amx`] multiplies bf16 in bf16, with weights rounded to it; all else is multiplied in f32.
 ///
 /// # Errors
 /// If a shape, dtype or device is another one, or if there are no keys.
@@ -65,8 +72,13 @@ pub fn attention_on(
             Ok(bias)
         })
         .transpose()?;
-    let op = Attention { tier, heads, scale: scale as f32, bias };
-    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
+    let tracked = [q, k, v].iter().any(|tensor| tensor.track_op());
+    let op = Attention { tier, heads, scale: scale as f32, bias, keep: tracked, logs: Logs::new() };
+    let neighbours = |tensor: &Tensor| {
+        let together = tensor.stride().last() == Some(&1);
+        if together { Ok(tensor.clone()) } else { tensor.contiguous() }
+    };
+    neighbours(q)?.apply_op3(&neighbours(k)?, &neighbours(v)?, op)
 }
 
 /// Exponentials are taken to base 2.
@@ -78,28 +90,9 @@ struct Attention {
     scale: f32,
     /// In units of log₂.
     bias: Option<Vec<f32>>,
-}
-
-/// Sizes of a call.
-#[derive(Clone, Copy, Debug)]
-struct Sizes {
-    batch: usize,
-    queries: usize,
-    keys: usize,
-    heads: usize,
-    /// Features of a head.
-    d: usize,
-}
-
-impl Sizes {
-    /// Features of all heads.
-    const fn inner(&self) -> usize {
-        self.heads * self.d
-    }
-    /// Rows of panels that hold `rows`.
-    const fn padded(rows: usize) -> usize {
-        rows.next_multiple_of(PANEL_ROWS)
-    }
+    /// True if there may be a backward pass.
+    keep: bool,
+    logs: Logs,
 }
 
 impl Attention {
@@ -115,117 +108,42 @@ impl Attention {
         }
         Ok(Sizes { batch, queries, keys, heads: self.heads, d: inner / self.heads })
     }
-}
 
-/// The rows of one head: `(rows, d)`, a token's features apart.
-struct Head<'a> {
-    values: &'a [f32],
-    rows: usize,
-    d: usize,
-    inner: usize,
-}
-
-impl<'a> Head<'a> {
-    /// Of head `at % heads` of image `at / heads`, in `(b, rows, heads · d)`.
-    fn new(values: &'a [f32], rows: usize, sizes: &Sizes, at: usize) -> Self {
-        let (image, head) = (at / sizes.heads, at % sizes.heads);
-        let (d, inner) = (sizes.d, sizes.inner());
-        Self { values: &values[image * rows * inner + head * d..], rows, d, inner }
+    /// True if bf16 is multiplied on tiles.
+    #[cfg(target_arch = "x86_64")]
+    fn has_tiles(&self) -> bool {
+        self.tier == Tier::Amx && self.tier.is_available()
     }
-    /// Spans are rows, depths are features.
-    fn by_rows(&self) -> Matrix<'a, f32> {
-        Matrix::new(self.values, (self.rows, self.inner), (self.d, 1))
-    }
-    /// Spans are features, depths are rows.
-    fn by_features(&self) -> Matrix<'a, f32> {
-        Matrix::new(self.values, (self.d, 1), (self.rows, self.inner))
-    }
-}
 
-/// Packs a whole matrix as panels of [`PANEL_ROWS`] spans.
-struct PackPanels<'a> {
-    matrix: Matrix<'a, f32>,
-    spans: usize,
-    depth: usize,
-    to: &'a mut Buffer,
-}
-
-impl Kernel for PackPanels<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self { matrix, spans, depth, to } = self;
-        let stage = Stage::default();
-        let to = to.reserve(Sizes::padded(spans) * depth + crate::simd::MAX_LANES);
-        for start in (0..spans).step_by(PANEL_ROWS) {
-            let span = start..(start + PANEL_ROWS).min(spans);
-            // SAFETY: inside the matrix, and the buffer holds all panels.
-            unsafe { matrix.pack(simd, span, 0..depth, PANEL_ROWS, &stage, to.add(start * depth)) };
+    fn forward<T: Number>(
+        &self,
+        sizes: &Sizes,
+        inputs: [(&CpuStorage, &Layout); 3],
+        run: impl Fn(&Self, &Sizes, [View<'_, T>; 3]) -> (Vec<T>, Option<Vec<f32>>),
+    ) -> Result<CpuStorage> {
+        let [q, k, v] = inputs.map(|(storage, layout)| View::new(T::slice(storage)?, layout));
+        let (out, logs) = run(self, sizes, [q?, k?, v?]);
+        if let Some(logs) = logs {
+            self.logs.get_or_init(|| logs);
         }
+        Ok(T::storage(out))
     }
-}
 
-/// Packs rows of a head side by side, times `scale`: row `i`, feature `j` at `j · width + i`.
-///
-/// # Safety
-/// `d · width + 16` numbers can be written at `to`, where `width` is that of the tier's widest panel.
-#[inline(always)]
-unsafe fn pack_rows<S: Simd>(
-    simd: S,
-    head: &Head<'_>,
-    rows: Range<usize>,
-    scale: f32,
-    to: *mut f32,
-) {
-    let width = MAX_VECTORS * S::LANES;
-    // SAFETY: inside the head's matrix; the rest is the caller's word.
-    unsafe {
-        head.by_rows().pack(simd, rows, 0..head.d, width, &Stage::default(), to);
-        for i in (0..head.d * width).step_by(S::LANES) {
-            simd.store(to.add(i), simd.mul(simd.load(to.add(i)), simd.splat(scale)));
-        }
-    }
-}
-
-/// Writes columns of packed rows back: `out[i · inner + j] = from[j · stride + i]`.
-///
-/// # Safety
-/// `from` can be read and `out` written for `rows` and `d`.
-#[inline(always)]
-unsafe fn unpack_rows(
-    from: *const f32,
-    stride: usize,
-    rows: usize,
-    d: usize,
-    out: *mut f32,
-    inner: usize,
-) {
-    for i in 0..rows {
-        for j in 0..d {
-            // SAFETY: the caller's word.
-            unsafe { *out.add(i * inner + j) = *from.add(j * stride + i) };
-        }
-    }
-}
-
-/// A pointer that tasks share: each writes the rows and features that are its own.
-#[derive(Clone, Copy)]
-struct Shared(*mut f32);
-
-// SAFETY: tasks write disjoint parts, and the output outlives them.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    /// The first row of a head.
-    ///
-    /// # Safety
-    /// The output is `(b, rows, heads · d)` and has the head.
-    unsafe fn head(self, rows: usize, sizes: &Sizes, at: usize) -> *mut f32 {
-        let (image, head) = (at / sizes.heads, at % sizes.heads);
-        // SAFETY: inside the output, by the caller's word.
-        unsafe { self.0.add(image * rows * sizes.inner() + head * sizes.d) }
+    /// Gradients of q, k and v.
+    fn backward<T: Number>(&self, sizes: &Sizes, tensors: [&Tensor; 5]) -> Result<[Tensor; 3]> {
+        let Some(logs) = self.logs.get() else { bail!("attention: a backward pass only") };
+        let storages = tensors.map(Tensor::storage_and_layout);
+        let [q, k, v, out, grad] = storages
+            .each_ref()
+            .map(|(storage, layout)| View::new(T::slice(cpu(storage)?)?, layout));
+        let inputs = Inputs { q: q?, k: k?, v: v?, out: out?, grad: grad?, logs };
+        let gradients = backward::backward::<T>(self, sizes, &inputs);
+        let [q, k, v, ..] = tensors;
+        let mut gradients = gradients.into_iter();
+        let mut next = |like: &Tensor| {
+            Tensor::from_vec(gradients.next().unwrap_or_default(), like.dims(), like.device())
+        };
+        Ok([next(q)?, next(k)?, next(v)?])
     }
 }
 
@@ -244,10 +162,16 @@ impl CustomOp3 for Attention {
         v_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let sizes = self.sizes(q_layout.dims(), k_layout.dims(), v_layout.dims())?;
-        let (q, k, v) =
-            (contiguous(q, q_layout)?, contiguous(k, k_layout)?, contiguous(v, v_layout)?);
-        let out = forward::forward(self, &sizes, q, k, v);
-        Ok((CpuStorage::F32(out), q_layout.shape().clone()))
+        let inputs = [(q, q_layout), (k, k_layout), (v, v_layout)];
+        let out = match q {
+            #[cfg(target_arch = "x86_64")]
+            CpuStorage::BF16(_) if self.has_tiles() => {
+                self.forward::<bf16>(&sizes, inputs, amx::forward::forward)?
+            }
+            CpuStorage::BF16(_) => self.forward::<bf16>(&sizes, inputs, forward::forward)?,
+            _ => self.forward::<f32>(&sizes, inputs, forward::forward)?,
+        };
+        Ok((out, q_layout.shape().clone()))
     }
 
     fn bwd(
@@ -255,23 +179,17 @@ impl CustomOp3 for Attention {
         q: &Tensor,
         k: &Tensor,
         v: &Tensor,
-        _out: &Tensor,
+        out: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let sizes = self.sizes(q.dims(), k.dims(), v.dims())?;
-        let grad = grad.contiguous()?;
-        let tensors = [q, k, v, &grad];
-        let storages = tensors.map(Tensor::storage_and_layout);
-        let mut values = [&[][..]; 4];
-        for (values, (storage, layout)) in values.iter_mut().zip(&storages) {
-            *values = contiguous(cpu(storage)?, layout)?;
-        }
-        let [dq, dk, dv] = backward::backward(self, &sizes, values);
-        Ok((
-            Some(from_values(dq, q.dims())?),
-            Some(from_values(dk, k.dims())?),
-            Some(from_values(dv, v.dims())?),
-        ))
+        let grad = if grad.stride().last() == Some(&1) { grad.clone() } else { grad.contiguous()? };
+        let tensors = [q, k, v, out, &grad];
+        let [dq, dk, dv] = match q.dtype() {
+            DType::BF16 => self.backward::<bf16>(&sizes, tensors)?,
+            _ => self.backward::<f32>(&sizes, tensors)?,
+        };
+        Ok((Some(dq), Some(dk), Some(dv)))
     }
 }
 

@@ -1,4 +1,4 @@
-use candle_core::{D, Result, Tensor, Var};
+use candle_core::{D, DType, Result, Tensor, Var};
 
 use super::{attention, attention_on};
 use crate::testing::{Numbers, assert_same, tiers};
@@ -32,33 +32,174 @@ fn causal(n: usize) -> Result<Tensor> {
     Tensor::from_vec(bias, (n, n), &candle_core::Device::Cpu)
 }
 
+/// Batch, queries, keys, heads, features of a head.
+const CASES: [[usize; 5]; 7] = [
+    [1, 1, 1, 1, 1],
+    [2, 7, 5, 3, 10],
+    [1, 100, 77, 2, 40],
+    [1, 50, 300, 1, 64],
+    [2, 130, 130, 2, 49],
+    [1, 33, 290, 3, 33],
+    [1, 20, 40, 1, 150],
+];
+
+/// Queries, keys and values that differ enough for some queries to look at almost one key, representable in `dtype`.
+fn inputs(
+    numbers: &mut Numbers,
+    [b, n, m, heads, d]: [usize; 5],
+    dtype: DType,
+) -> Result<[Var; 3]> {
+    let mut random = |rows: usize, size: f64| {
+        Var::from_tensor(&(numbers.tensor(&[b, rows, heads * d])? * size)?.to_dtype(dtype)?)
+    };
+    Ok([random(n, 4.0)?, random(m, 4.0)?, random(m, 1.0)?])
+}
+
+/// The output of attention and the gradients of its inputs, all f32, where `pull` is the gradient of the output.
+fn with_gradients(
+    vars: &[Var; 3],
+    pull: &Tensor,
+    run: impl Fn([&Tensor; 3]) -> Result<Tensor>,
+) -> Result<[Tensor; 4]> {
+    let [q, k, v] = vars;
+    let out = run([q, k, v])?;
+    let gradients = (&out * &pull.to_dtype(out.dtype())?)?.sum_all()?.backward()?;
+    let f32 = |tensor: &Tensor| tensor.to_dtype(DType::F32);
+    let gradient = |var: &Var| f32(gradients.get(var).expect("a gradient"));
+    Ok([f32(&out)?, gradient(q)?, gradient(k)?, gradient(v)?])
+}
+
 #[test]
 fn values_and_gradients_are_those_of_the_definition() -> Result<()> {
     let mut numbers = Numbers::new(30);
-    // (batch, queries, keys, heads, features of a head)
-    let cases = [
-        (1, 1, 1, 1, 1),
-        (2, 7, 5, 3, 10),
-        (1, 100, 77, 2, 40),
-        (1, 50, 300, 1, 64),
-        (2, 130, 130, 2, 49),
-    ];
-    for (b, n, m, heads, d) in cases {
-        // Large enough for some queries to look at almost one key.
-        let q = Var::from_tensor(&(numbers.tensor(&[b, n, heads * d])? * 4.0)?)?;
-        let k = Var::from_tensor(&(numbers.tensor(&[b, m, heads * d])? * 4.0)?)?;
-        let v = Var::from_tensor(&numbers.tensor(&[b, m, heads * d])?)?;
-        let scale = (d as f64).powf(-0.5);
-        let bias = if n == m { Some(causal(n)?) } else { None };
-        let expected = plain(&q, &k, &v, heads, scale, bias.as_ref())?;
-        let pull = numbers.tensor(expected.dims())?;
-        let gradients = (&expected * &pull)?.sum_all()?.backward()?;
+    for (dtype, tolerances) in [(DType::F32, [1e-5, 2e-5]), (DType::BF16, [8e-3, 1.5e-2])] {
+        for sizes in CASES {
+            let [b, n, m, heads, d] = sizes;
+            let vars = inputs(&mut numbers, sizes, dtype)?;
+            let scale = (d as f64).powf(-0.5);
+            let bias = if n == m { Some(causal(n)?) } else { None };
+            let pull = numbers.tensor(&[b, n, heads * d])?.to_dtype(dtype)?;
+            let in_f32 = vars.each_ref().map(|var| Var::from_tensor(&var.to_dtype(DType::F32)?));
+            let [q, k, v] = in_f32;
+            let expected = with_gradients(&[q?, k?, v?], &pull, |[q, k, v]| {
+                plain(q, k, v, heads, scale, bias.as_ref())
+            })?;
+            for tier in tiers() {
+                let found = with_gradients(&vars, &pull, |[q, k, v]| {
+                    attention_on(tier, q, k, v, heads, scale, bias.as_ref())
+                })?;
+                for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                    assert_same(found, expected, tolerances[usize::from(at > 0)]);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What rounding the weights and the output to bf16 costs, and no more.
+#[test]
+fn bf16_rounds_weights_and_output_only() -> Result<()> {
+    let mut numbers = Numbers::new(33);
+    let sizes @ [_, _, _, heads, d] = [1, 64, 200, 2, 40];
+    let [q, k, v] = inputs(&mut numbers, sizes, DType::BF16)?;
+    let scale = (d as f64).powf(-0.5);
+    let f32 = |tensor: &Tensor| tensor.to_dtype(DType::F32);
+    let exact = plain(&f32(&q)?, &f32(&k)?, &f32(&v)?, heads, scale, None)?;
+    let error = |found: &Tensor| -> Result<f32> {
+        (f32(found)? - &exact)?.sqr()?.mean_all()?.sqrt()?.to_scalar()
+    };
+    let rounded = error(&exact.to_dtype(DType::BF16)?)?;
+    for tier in tiers() {
+        let found = error(&attention_on(tier, &q, &k, &v, heads, scale, None)?)?;
+        // Weights are rounded by as much as outputs; averaged over keys, that costs less than rounding an output.
+        assert!(found <= 1.5 * rounded, "{tier}: {found}, against {rounded} of the output alone");
+    }
+    Ok(())
+}
+
+#[test]
+fn views_of_one_tensor_are_read_where_they_lie() -> Result<()> {
+    let mut numbers = Numbers::new(34);
+    let (b, n, heads, d) = (2, 70, 2, 24);
+    for dtype in [DType::F32, DType::BF16] {
+        let fused = numbers.tensor(&[b, n + 3, 3 * heads * d])?.to_dtype(dtype)?;
+        let pull = numbers.tensor(&[b, n, heads * d])?.to_dtype(dtype)?;
         for tier in tiers() {
-            let found = attention_on(tier, &q, &k, &v, heads, scale, bias.as_ref())?;
-            assert_same(&found, &expected, 1e-5);
-            let found = (found * &pull)?.sum_all()?.backward()?;
-            for var in [&q, &k, &v] {
-                assert_same(found.get(var).unwrap(), gradients.get(var).unwrap(), 2e-5);
+            let run = |copied: bool| -> Result<[Tensor; 2]> {
+                let fused = Var::from_tensor(&fused)?;
+                let part = |at: usize| {
+                    let part = fused.narrow(1, 2, n)?.narrow(2, at * heads * d, heads * d)?;
+                    if copied { part.contiguous() } else { Ok(part) }
+                };
+                let out = attention_on(tier, &part(0)?, &part(1)?, &part(2)?, heads, 0.3, None)?;
+                assert!(out.is_contiguous() && out.dtype() == dtype);
+                let gradients = (&out * &pull)?.sum_all()?.backward()?;
+                let gradient = gradients.get(&fused).expect("a gradient");
+                Ok([out.to_dtype(DType::F32)?, gradient.to_dtype(DType::F32)?])
+            };
+            for (view, copy) in run(false)?.iter().zip(&run(true)?) {
+                assert_same(view, copy, 0.0);
+            }
+            // Features that are not neighbours are copied.
+            let turned = numbers.tensor(&[b, heads * d, n])?.to_dtype(dtype)?.transpose(1, 2)?;
+            let copy = turned.contiguous()?;
+            let found = attention_on(tier, &turned, &turned, &turned, heads, 0.3, None)?;
+            let expected = attention_on(tier, &copy, &copy, &copy, heads, 0.3, None)?;
+            assert_same(&found.to_dtype(DType::F32)?, &expected.to_dtype(DType::F32)?, 0.0);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn scales_may_be_zero_or_negative() -> Result<()> {
+    let mut numbers = Numbers::new(35);
+    let [q, k, v] = inputs(&mut numbers, [1, 5, 40, 1, 16], DType::BF16)?;
+    let f32 = |tensor: &Tensor| tensor.to_dtype(DType::F32);
+    for scale in [0.0, -0.25] {
+        let expected = plain(&f32(&q)?, &f32(&k)?, &f32(&v)?, 1, scale, None)?;
+        for tier in tiers() {
+            let found = attention_on(tier, &q, &k, &v, 1, scale, None)?;
+            assert_same(&f32(&found)?, &expected, 8e-3);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_not_a_number_is_seen() -> Result<()> {
+    let mut numbers = Numbers::new(36);
+    for dtype in [DType::F32, DType::BF16] {
+        let [q, k, v] = inputs(&mut numbers, [1, 3, 40, 1, 16], dtype)?;
+        let broken = (k.narrow(1, 0, 1)? * f64::NAN)?;
+        let k = Tensor::cat(&[&broken, &k.narrow(1, 1, 39)?], 1)?;
+        for tier in tiers() {
+            let found = attention_on(tier, &q, &k, &v, 1, 0.3, None)?.to_dtype(DType::F32)?;
+            assert!(found.flatten_all()?.to_vec1::<f32>()?.iter().all(|x| x.is_nan()), "{tier}");
+        }
+    }
+    Ok(())
+}
+
+/// The result must not depend on how many threads there are.
+#[test]
+fn threads_do_not_change_a_bit() -> Result<()> {
+    let mut numbers = Numbers::new(37);
+    for dtype in [DType::F32, DType::BF16] {
+        let vars = inputs(&mut numbers, [1, 150, 300, 2, 20], dtype)?;
+        let pull = numbers.tensor(&[1, 150, 40])?.to_dtype(dtype)?;
+        for tier in tiers() {
+            let on = |threads: usize| -> Result<[Tensor; 4]> {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                pool.expect("a pool").install(|| {
+                    with_gradients(&vars, &pull, |[q, k, v]| {
+                        attention_on(tier, q, k, v, 2, 0.3, None)
+                    })
+                })
+            };
+            for (one, three) in on(1)?.iter().zip(&on(3)?) {
+                assert_same(one, three, 0.0);
             }
         }
     }
@@ -86,6 +227,8 @@ fn wrong_shapes_are_errors() -> Result<()> {
     let (q, k) = (numbers.tensor(&[1, 3, 8])?, numbers.tensor(&[1, 5, 8])?);
     assert!(attention(&q, &k, &k, 3, 1.0, None).is_err());
     assert!(attention(&q, &k, &k, 0, 1.0, None).is_err());
+    assert!(attention(&q, &k.to_dtype(DType::BF16)?, &k, 2, 1.0, None).is_err());
+    assert!(attention(&q.to_dtype(DType::F16)?, &k, &k, 2, 1.0, None).is_err());
     assert!(attention(&q, &k, &q, 2, 1.0, None).is_err());
     assert!(attention(&q, &k, &k, 2, 1.0, Some(&causal(3)?)).is_err());
     assert!(

@@ -86,8 +86,8 @@ impl Tiles {
         };
         // SAFETY: the instruction is there, by the caller's word, and reads 64 bytes.
         unsafe {
-            asm!("ldtilecfg [{}]", in(reg) &config, options(nostack, readonly, preserves_flags))
-        };
+            asm!("ldtilecfg [{}]", in(reg) &config, options(nostack, readonly, preserves_flags));
+        }
         Self { _of_this_thread: std::marker::PhantomData }
     }
 }

@@ -108,6 +108,20 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    fn exp2(self, x: __m512) -> __m512 {
+        // SAFETY: as in `splat`.
+        unsafe {
+            // x - ⌊x⌋ in one instruction, and 2 to the power of ⌊x⌋ in the last.
+            let r = _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(x);
+            // The minimax polynomial of 2ʳ on [0, 1] that is 1 at 0: within 8.3e-8.
+            let mut p = _mm512_set1_ps(1.867_13e-3);
+            for c in [9.017_031e-3, 5.579_991_3e-2, 2.401_644_4e-1, 6.931_513e-1, 1.0] {
+                p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
+            }
+            _mm512_scalef_ps(p, x)
+        }
+    }
+    #[inline(always)]
     unsafe fn transpose8(
         self,
         from: *const f32,

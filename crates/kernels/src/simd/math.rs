@@ -18,10 +18,9 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::V) -> S::V {
     simd.mul(y, simd.exp2_integral(n))
 }
 
-/// `2ˣ` for `x ≤ 127`; at least 1.2e-38.
+/// [`Simd::exp2`] from its other methods.
 #[inline(always)]
-pub(crate) fn exp2<S: Simd>(simd: S, x: S::V) -> S::V {
-    let x = simd.max(x, simd.splat(-126.0));
+pub(super) fn exp2<S: Simd>(simd: S, x: S::V) -> S::V {
     let n = simd.round(x);
     let r = simd.sub(x, n);
     // The Taylor polynomial of 2ʳ: |r| ≤ 1/2 leaves (ln 2 / 2)⁷ / 7! = 1.2e-7.

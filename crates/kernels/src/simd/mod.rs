@@ -61,6 +61,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn round(self, x: Self::V) -> Self::V;
     /// `2ⁿ` for integral `n` in `-126 ..= 127`.
     fn exp2_integral(self, n: Self::V) -> Self::V;
+    /// `2ˣ` for `x` in `-126 ..= 127`, within 2e-7 of itself.
+    #[inline(always)]
+    fn exp2(self, x: Self::V) -> Self::V {
+        math::exp2(self, x)
+    }
     /// Writes the transpose of an 8×8 block: row `i` is read at `from + i · from_stride`.
     ///
     /// # Safety

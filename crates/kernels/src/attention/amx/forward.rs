@@ -1,0 +1,369 @@
+//! The forward pass on tiles: a task is a panel of queries of one head.
+
+use std::arch::x86_64::*;
+
+use half::bf16;
+use rayon::prelude::*;
+
+use super::pack::{Form, PackTiles};
+use super::{Features, Grid, Product, TILE, exp2, pairs};
+use crate::attention::forward::fill_bias;
+use crate::attention::heads::{Shared, Sizes, View};
+use crate::attention::pack::{Arena, Scratch, unpack_columns};
+use crate::attention::{Attention, LOG2_E};
+use crate::simd::amx::Tiles;
+use crate::simd::{Kernel, Simd, dispatch};
+
+/// Queries in a panel: two tiles.
+const WIDTH: usize = 32;
+/// Keys in a block: two blocks of scores stay in the first-level cache.
+const KEY_BLOCK: usize = 128;
+/// Keys in a strip: two tiles of scores, one of weights.
+const STRIP: usize = 32;
+
+/// `(b, n, heads · d)` of weighted values, and the logarithms for the backward pass if they are asked for.
+///
+/// The operator's tier is AMX, and available.
+pub(in crate::attention) fn forward(
+    op: &Attention,
+    sizes: &Sizes,
+    [q, k, v]: [View<'_, bf16>; 3],
+) -> (Vec<bf16>, Option<Vec<f32>>) {
+    let packed = &Packed::new(op, sizes, &k, &v);
+    let mut out = vec![bf16::ZERO; sizes.batch * sizes.queries * sizes.inner()];
+    let mut logs = op.keep.then(|| vec![0.0; sizes.all_heads() * sizes.padded_queries()]);
+    let shared = Shared::new(&mut out);
+    let shared_logs = logs.as_deref_mut().map(Shared::new);
+    let panels = sizes.queries.div_ceil(WIDTH);
+    (0..sizes.all_heads() * panels).into_par_iter().for_each(|task| {
+        let (at, first) = (task / panels, task % panels * WIDTH);
+        let panel = QueryPanel { op, sizes, q: &q, at, first, packed };
+        // SAFETY: the tier is available, and these rows of the output are this task's.
+        unsafe { panel.run(shared, shared_logs) };
+    });
+    (out, logs)
+}
+
+/// Keys and values of all heads as tiles, block by block, zero where a head ends before a tile does.
+struct Packed {
+    keys: Arena<bf16>,
+    values: Arena<bf16>,
+    features: Features,
+    /// Blocks of a head.
+    blocks: usize,
+    /// Numbers from one block of keys to the next, and of values.
+    steps: [usize; 2],
+}
+
+impl Packed {
+    fn new(op: &Attention, sizes: &Sizes, k: &View<'_, bf16>, v: &View<'_, bf16>) -> Self {
+        let blocks = sizes.keys.div_ceil(KEY_BLOCK);
+        let strips = sizes.keys.div_ceil(STRIP).min(KEY_BLOCK / STRIP);
+        let features = Features::new(sizes.d);
+        let steps = [2 * strips * features.deep * TILE, strips * features.along * TILE];
+        let mut arenas = steps.map(|step| Arena::new(sizes.all_heads() * blocks * step));
+        let [keys, values] = &mut arenas;
+        let keys_of_blocks = keys.values_mut().par_chunks_mut(steps[0]);
+        let values_of_blocks = values.values_mut().par_chunks_mut(steps[1]);
+        keys_of_blocks.zip(values_of_blocks).enumerate().for_each(|(block, (keys, values))| {
+            let (at, start) = (block / blocks, block % blocks * KEY_BLOCK);
+            let rows = start..(start + KEY_BLOCK).min(sizes.keys);
+            let parts = [(k, Form::Rows, keys), (v, Form::Features, values)];
+            for (view, form, to) in parts {
+                let (head, rows) = (view.head(sizes, at), rows.clone());
+                dispatch(op.tier, PackTiles { head, rows, form, negate: false, to });
+            }
+        });
+        let [keys, values] = arenas;
+        Self { keys, values, features, blocks, steps }
+    }
+}
+
+struct QueryPanel<'a> {
+    op: &'a Attention,
+    sizes: &'a Sizes,
+    q: &'a View<'a, bf16>,
+    at: usize,
+    /// The first query.
+    first: usize,
+    packed: &'a Packed,
+}
+
+impl QueryPanel<'_> {
+    /// # Safety
+    /// The tier is available, outputs have the sizes' shapes, and this panel of them is this task's.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    unsafe fn run(&self, out: Shared<bf16>, logs: Option<Shared<f32>>) {
+        let Self { op, sizes, q, at, first, packed } = *self;
+        let Features { deep, along } = packed.features;
+        let rows = first..(first + WIDTH).min(sizes.queries);
+        let mut scratch = Scratch::take();
+        let [queries, scores, next_scores, weights, sums, stage] = scratch.arrays([
+            2 * deep * TILE / 2,
+            KEY_BLOCK * WIDTH,
+            KEY_BLOCK * WIDTH,
+            KEY_BLOCK * WIDTH / 2,
+            16 * along * WIDTH,
+            8 * 16 * along,
+        ]);
+        let (queries, weights) = (queries.cast::<bf16>(), weights.cast::<bf16>());
+        // Maxima are those of scores before they are scaled: the scale's sign goes into the queries, which costs
+        // nothing; its size would cost them a rounding.
+        let scale = if op.bias.is_some() { 1.0 } else { op.scale.abs() * LOG2_E };
+        let scales = _mm512_set1_ps(scale);
+        // SAFETY: the arrays have the sizes that are used here, and so have the packed blocks.
+        unsafe {
+            let to = std::slice::from_raw_parts_mut(queries, 2 * deep * TILE);
+            to.fill(bf16::ZERO);
+            let (head, negate) = (q.head(sizes, at), op.scale < 0.0);
+            let form = Form::RowsRight;
+            dispatch(op.tier, PackTiles { head, rows: rows.clone(), form, negate, to });
+
+            let tiles = Tiles::configure();
+            let mut scores = [scores, next_scores];
+            let mut max = [_mm512_set1_ps(-f32::MAX); 2];
+            let mut total = [_mm512_setzero_ps(); 2];
+            for strip in 0..strips(self.count(0)) {
+                self.scores(&tiles, 0, strip, queries, scores[0]);
+            }
+            for block in 0..packed.blocks {
+                let count = self.count(block);
+                // 1. the maximum of the scores, and what it makes of the sums so far
+                if let Some(bias) = &op.bias {
+                    let keys = block * KEY_BLOCK..block * KEY_BLOCK + count;
+                    // The next block's scores do not exist yet.
+                    add_bias(op, bias, sizes.keys, &rows, keys, scores);
+                }
+                let highest = maxima(scores[0], count, max);
+                let mut fade = [_mm512_setzero_ps(); 2];
+                let mut shift = [_mm512_setzero_ps(); 2];
+                for v in 0..2 {
+                    let less = _mm512_mul_ps(_mm512_sub_ps(max[v], highest[v]), scales);
+                    fade[v] = exp2(_mm512_max_ps(_mm512_set1_ps(-126.0), less));
+                    total[v] = _mm512_mul_ps(total[v], fade[v]);
+                    shift[v] =
+                        _mm512_mul_ps(highest[v], _mm512_sub_ps(_mm512_setzero_ps(), scales));
+                }
+                max = highest;
+                // 2. weights, while the tiles work at the next block's scores
+                let next = if block + 1 < packed.blocks { self.count(block + 1) } else { 0 };
+                for strip in 0..strips(count) {
+                    if strip < strips(next) {
+                        self.scores(&tiles, block + 1, strip, queries, scores[1]);
+                    }
+                    let from = scores[0].add(strip * STRIP * WIDTH);
+                    let to = weights.add(strip * 2 * TILE);
+                    weigh(from, count - strip * STRIP, scales, shift, &mut total, to);
+                }
+                scores.swap(0, 1);
+                // 3. weighted values, (d, queries)
+                if block > 0 {
+                    fade_sums(sums, 16 * along, fade);
+                }
+                let start = packed.values.values().as_ptr();
+                let start = start.add((at * packed.blocks + block) * packed.steps[1]);
+                let product = Product {
+                    rows: along,
+                    columns: 2,
+                    depth: strips(count),
+                    a: Grid { start, along: 1, deep: along },
+                    b: Grid { start: weights, along: 1, deep: 2 },
+                    c: sums,
+                    stride: WIDTH,
+                    accumulate: block > 0,
+                };
+                product.run(&tiles);
+            }
+            drop(tiles);
+            let inverses = total.map(|total| _mm512_div_ps(_mm512_set1_ps(1.0), total));
+            fade_sums(sums, sizes.d, inverses);
+            let to = (out.row(sizes.queries, sizes, at, first), sizes.inner());
+            dispatch(op.tier, Unpack { sums, rows: rows.len(), d: sizes.d, stage, to });
+            if let Some(logs) = logs {
+                let logs = logs.at(at * sizes.padded_queries() + first);
+                for v in 0..2 {
+                    write_logs(_mm512_mul_ps(max[v], scales), total[v], logs.add(16 * v));
+                }
+            }
+        }
+    }
+
+    /// Keys of a block.
+    fn count(&self, block: usize) -> usize {
+        (self.sizes.keys - block * KEY_BLOCK).min(KEY_BLOCK)
+    }
+
+    /// The scores of a strip of a block, `(keys, queries)`.
+    ///
+    /// # Safety
+    /// The queries are packed, and `to` is a block of scores.
+    unsafe fn scores(
+        &self,
+        tiles: &Tiles,
+        block: usize,
+        strip: usize,
+        queries: *const bf16,
+        to: *mut f32,
+    ) {
+        let deep = self.packed.features.deep;
+        // SAFETY: the packed keys have the strip; the rest is the caller's word.
+        unsafe {
+            let start = self.packed.keys.values().as_ptr();
+            let block = self.at * self.packed.blocks + block;
+            let start = start.add(block * self.packed.steps[0] + 2 * strip * deep * TILE);
+            let product = Product {
+                rows: 2,
+                columns: 2,
+                depth: deep,
+                a: Grid { start, along: deep, deep: 1 },
+                b: Grid { start: queries, along: deep, deep: 1 },
+                c: to.add(strip * STRIP * WIDTH),
+                stride: WIDTH,
+                accumulate: false,
+            };
+            product.run(tiles);
+        }
+    }
+}
+
+const fn strips(keys: usize) -> usize {
+    keys.div_ceil(STRIP)
+}
+
+/// The larger of `max` and all scores of a query.
+///
+/// # Safety
+/// There are `count` rows of scores.
+#[target_feature(enable = "avx512f")]
+unsafe fn maxima(scores: *const f32, count: usize, max: [__m512; 2]) -> [__m512; 2] {
+    // Maxima of even and odd rows: each waits for the one before.
+    let mut halves = [max; 2];
+    for row in 0..count {
+        for v in 0..2 {
+            // SAFETY: the caller's word.
+            let score = unsafe { _mm512_loadu_ps(scores.add(row * WIDTH + 16 * v)) };
+            halves[row % 2][v] = _mm512_max_ps(halves[row % 2][v], score);
+        }
+    }
+    std::array::from_fn(|v| _mm512_max_ps(halves[0][v], halves[1][v]))
+}
+
+/// Weights `2^(scale · score + shift)` of a strip of at least one key, rounded into two right tiles, and their sums
+/// before that. Keys beyond `count` weigh nothing.
+///
+/// # Safety
+/// There are a strip of scores and room for the tiles, which start on cache lines.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
+unsafe fn weigh(
+    scores: *const f32,
+    count: usize,
+    scale: __m512,
+    shift: [__m512; 2],
+    total: &mut [__m512; 2],
+    to: *mut bf16,
+) {
+    let least = _mm512_set1_ps(-126.0);
+    let mut sums = *total;
+    for pair in 0..STRIP / 2 {
+        for v in 0..2 {
+            let mut both = [_mm512_setzero_ps(); 2];
+            for (half, weight) in both.iter_mut().enumerate() {
+                let key = 2 * pair + half;
+                if key < count {
+                    // SAFETY: the caller's word.
+                    let score = unsafe { _mm512_loadu_ps(scores.add(key * WIDTH + 16 * v)) };
+                    let power = _mm512_fmadd_ps(score, scale, shift[v]);
+                    *weight = exp2(_mm512_max_ps(least, power));
+                    sums[v] = _mm512_add_ps(sums[v], *weight);
+                }
+            }
+            // SAFETY: the caller's word.
+            unsafe {
+                let row = to.add(v * TILE + pair * 32);
+                _mm512_store_si512(row.cast(), pairs(both[0], both[1]));
+            }
+        }
+    }
+    *total = sums;
+}
+
+/// Multiplies rows of 32 columns by one number a column.
+///
+/// # Safety
+/// There are so many rows.
+#[target_feature(enable = "avx512f")]
+unsafe fn fade_sums(sums: *mut f32, rows: usize, factors: [__m512; 2]) {
+    let one = _mm512_set1_ps(1.0);
+    if factors.iter().all(|&factors| _mm512_cmpeq_ps_mask(factors, one) == u16::MAX) {
+        return;
+    }
+    for row in 0..rows {
+        for (v, &factors) in factors.iter().enumerate() {
+            // SAFETY: the caller's word.
+            unsafe {
+                let at = sums.add(row * WIDTH + 16 * v);
+                _mm512_storeu_ps(at, _mm512_mul_ps(_mm512_loadu_ps(at), factors));
+            }
+        }
+    }
+}
+
+/// Scales the first of two blocks of scores, and adds the bias; the second block is room to work in.
+///
+/// # Safety
+/// Both are blocks of scores.
+#[target_feature(enable = "avx512f")]
+unsafe fn add_bias(
+    op: &Attention,
+    bias: &[f32],
+    all_keys: usize,
+    queries: &std::ops::Range<usize>,
+    keys: std::ops::Range<usize>,
+    [scores, room]: [*mut f32; 2],
+) {
+    let scale = _mm512_set1_ps(op.scale.abs() * LOG2_E);
+    let count = keys.len();
+    // SAFETY: the caller's word.
+    unsafe {
+        fill_bias(bias, all_keys, queries, keys, room, WIDTH);
+        for at in (0..count * WIDTH).step_by(16) {
+            let (score, bias) = (_mm512_loadu_ps(scores.add(at)), _mm512_loadu_ps(room.add(at)));
+            _mm512_storeu_ps(scores.add(at), _mm512_fmadd_ps(score, scale, bias));
+        }
+    }
+}
+
+/// `max + log₂ total`.
+///
+/// # Safety
+/// 16 numbers can be written at `to`.
+#[target_feature(enable = "avx512f")]
+unsafe fn write_logs(max: __m512, total: __m512, to: *mut f32) {
+    // SAFETY: both are 16 numbers; the rest is the caller's word.
+    unsafe {
+        let (max, total): ([f32; 16], [f32; 16]) =
+            (std::mem::transmute(max), std::mem::transmute(total));
+        for lane in 0..16 {
+            *to.add(lane) = max[lane] + total[lane].log2();
+        }
+    }
+}
+
+/// Sums as rows of the output.
+struct Unpack {
+    sums: *const f32,
+    rows: usize,
+    d: usize,
+    stage: *mut f32,
+    to: (*mut bf16, usize),
+}
+
+impl Kernel for Unpack {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { sums, rows, d, stage, to } = self;
+        // SAFETY: who makes this value vouches for its pointers.
+        unsafe { unpack_columns(simd, sums, WIDTH, rows, d, stage, to) };
+    }
+}
