@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -269,6 +270,8 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
+    # Ends the peer too, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     args = arguments()
     wanted = [case for case in cases() if any(fnmatch(case, pattern) for pattern in args.only)]
     if args.list:
