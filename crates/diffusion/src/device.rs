@@ -50,6 +50,14 @@ impl DeviceKind {
     }
 }
 
+/// The instructions that the networks use on the CPU: `amx`, `avx512bf16`, `avx512`, `avx2` or `portable`.
+///
+/// The best that the processor has, or the one that the environment variable `PHOTOMEND_ISA` names.
+#[must_use]
+pub fn instruction_set() -> &'static str {
+    kernels::Tier::current().name()
+}
+
 /// A choice of the numbers that weights are stored in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WeightDtype {

@@ -26,6 +26,6 @@ mod error;
 mod pixels;
 mod random;
 
-pub use crate::device::{DeviceKind, WeightDtype};
+pub use crate::device::{DeviceKind, WeightDtype, instruction_set};
 pub use crate::error::{DiffusionError, Result};
 pub use candle_core::{DType, Device, Tensor};

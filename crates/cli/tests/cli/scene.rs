@@ -23,10 +23,16 @@ impl Scene {
 
     /// Runs `photomend` with arguments separated by spaces.
     pub(crate) fn run(&self, arguments: &str) -> Run {
+        self.run_with(arguments, &[])
+    }
+
+    /// [`Scene::run`] with environment variables.
+    pub(crate) fn run_with(&self, arguments: &str, variables: &[(&str, &str)]) -> Run {
         let output = Command::new(env!("CARGO_BIN_EXE_photomend"))
             .current_dir(self.folder.path())
             .args(arguments.split_whitespace())
             .env_remove("RUST_BACKTRACE")
+            .envs(variables.iter().copied())
             .output()
             .expect("the program starts");
         Run {

@@ -88,6 +88,11 @@ impl Learner {
         &self.objective
     }
 
+    /// Computes activations again in the backward pass from now on, or keeps them: the same numbers either way.
+    pub(super) const fn set_gradient_checkpointing(&mut self, on: bool) {
+        self.options.gradient_checkpointing = on;
+    }
+
     /// What is trained.
     #[must_use]
     pub fn parameters(&self) -> &[Parameter] {

@@ -80,17 +80,17 @@ pub(super) fn times(
     };
     if wanted(Stage::Detect) {
         let params = DetectParams::default();
-        times.detect_s = Some(timer.median("detection", || {
+        times.detect_s = Some(timer.median(Stage::Detect, || {
             let started = Instant::now();
             detect(&image, &params, timer.context)?;
             Ok(started.elapsed().as_secs_f64())
         })?);
     }
     if wanted(Stage::Telea) {
-        times.telea_s = Some(filled("Telea's fill", FillMethod::Telea)?);
+        times.telea_s = Some(filled(Stage::Telea, FillMethod::Telea)?);
     }
     if wanted(Stage::Biharmonic) {
-        times.biharmonic_s = Some(filled("biharmonic fill", FillMethod::Biharmonic)?);
+        times.biharmonic_s = Some(filled(Stage::Biharmonic, FillMethod::Biharmonic)?);
     }
     Ok(times)
 }

@@ -2,9 +2,14 @@
 
 mod diffusion;
 mod imaging;
+mod memory;
 mod timing;
 
-use candle_core::{DType, Device};
+use std::collections::BTreeMap;
+
+use ::diffusion::components::LoadOptions;
+use ::diffusion::{Device, instruction_set};
+use clap::ValueEnum as _;
 use serde::Serialize;
 
 use self::diffusion::ModelTimes;
@@ -15,37 +20,41 @@ use crate::context::Context;
 use crate::exit::Outcome;
 
 pub(crate) fn run(args: &BenchArgs, context: &Context) -> anyhow::Result<Outcome> {
-    let wanted = |stage| args.only.is_empty() || args.only.contains(&stage);
+    let wanted = |stage: Stage| match args.only.as_slice() {
+        [] => stage.is_default(),
+        only => only.contains(&stage),
+    };
+    let any = |of_picture: bool| {
+        Stage::value_variants()
+            .iter()
+            .any(|&stage| stage.is_of_picture() == of_picture && wanted(stage))
+    };
     let timer = Timer::new(args.repeat, context);
 
     // 1. the device, before any work
-    let models = [Stage::Text, Stage::VaeEncode, Stage::VaeDecode, Stage::Unet, Stage::UnetBatch2];
-    let engine = models.into_iter().any(wanted).then(|| args.engine.open()).transpose()?;
+    let engine = any(false).then(|| args.engine.open()).transpose()?;
+    let load =
+        engine.map(|(device, dtype)| LoadOptions { dtype, device, ..LoadOptions::default() });
 
     // 2. the stages
-    let pictures = [Stage::Detect, Stage::Telea, Stage::Biharmonic];
-    let picture = pictures
-        .into_iter()
-        .any(wanted)
-        .then(|| imaging::times(args, &timer, wanted))
-        .transpose()?;
-    let model = engine
-        .as_ref()
-        .map(|(device, dtype)| diffusion::times(device, *dtype, &timer, wanted))
-        .transpose()?;
+    let picture = any(true).then(|| imaging::times(args, &timer, wanted)).transpose()?;
+    let model = load.as_ref().map(|load| diffusion::times(load, &timer, wanted)).transpose()?;
 
     // 3. the table
+    let repeat = timer.most_runs();
+    let (peak_rss_bytes, peak_rss_bytes_by_stage) = timer.into_memory().finish();
+    let on_cpu = load.as_ref().is_some_and(|load| load.device.is_cpu());
     let report = Report {
         threads: rayon::current_num_threads(),
-        repeat: timer.most_runs(),
+        repeat,
         picture: picture.unwrap_or_default(),
         model: model.unwrap_or_default(),
-        device: engine.as_ref().map(|(device, _)| device_name(device)),
-        dtype: engine.as_ref().map(|(_, dtype)| dtype.as_str()),
-        compute_dtype: engine
-            .as_ref()
-            .map(|(device, dtype)| compute_dtype(device, *dtype).as_str()),
-        peak_rss_bytes: peak_rss_bytes(),
+        device: load.as_ref().map(|load| device_name(&load.device)),
+        isa: on_cpu.then(instruction_set),
+        dtype: load.as_ref().map(|load| load.dtype.as_str()),
+        compute_dtype: load.as_ref().map(|load| load.compute_dtype().as_str()),
+        peak_rss_bytes,
+        peak_rss_bytes_by_stage,
     };
     if args.json.json {
         context.print_json(&report)?;
@@ -64,9 +73,13 @@ struct Report {
     #[serde(flatten)]
     model: ModelTimes,
     device: Option<&'static str>,
+    /// The instructions of the CPU that the networks use.
+    isa: Option<&'static str>,
     dtype: Option<&'static str>,
     compute_dtype: Option<&'static str>,
     peak_rss_bytes: Option<u64>,
+    /// While each stage ran, by the name that `--only` takes.
+    peak_rss_bytes_by_stage: BTreeMap<String, u64>,
 }
 
 impl Report {
@@ -83,7 +96,11 @@ impl Report {
             if let Some(compute) = self.compute_dtype.filter(|&compute| compute != dtype) {
                 text += &format!(" computing in {compute}");
             }
-            text += &format!(", {}\n\n{}", self.how(), self.model.table());
+            if let Some(isa) = self.isa {
+                text += &format!(" on {isa}");
+            }
+            let table = self.model.table(&self.peak_rss_bytes_by_stage);
+            text += &format!(", {}\n\n{table}", self.how());
         }
         if let Some(bytes) = self.peak_rss_bytes {
             text += &format!("\npeak memory {:.0} MB\n", bytes as f64 / 1e6);
@@ -102,19 +119,4 @@ const fn device_name(device: &Device) -> &'static str {
         Device::Cuda(_) => "cuda",
         Device::Metal(_) => "metal",
     }
-}
-
-/// The type of inputs and activations: the CPU computes in f32, a GPU in the type of the weights.
-const fn compute_dtype(device: &Device, weights: DType) -> DType {
-    match device {
-        Device::Cpu => DType::F32,
-        _ => weights,
-    }
-}
-
-/// The most memory that this process has held, as Linux counts it; `None` elsewhere.
-fn peak_rss_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }

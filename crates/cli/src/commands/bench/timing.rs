@@ -1,9 +1,12 @@
 //! How a stage is timed.
 
+use std::cell::RefCell;
 use std::time::Instant;
 
 use imaging::{ImagingError, Observer};
 
+use super::memory::PeakMemory;
+use crate::args::Stage;
 use crate::context::Context;
 
 /// Runs of a stage if nobody says how many.
@@ -12,10 +15,11 @@ const DEFAULT_RUNS: u16 = 5;
 /// Then no run begins after this time, in seconds.
 const DEFAULT_BUDGET: f64 = 20.0;
 
-/// Runs stages and takes medians.
+/// Runs stages, takes medians, and watches the memory.
 pub(super) struct Timer<'a> {
     runs: u16,
     budget: f64,
+    memory: RefCell<PeakMemory>,
     pub(super) context: &'a Context,
 }
 
@@ -23,17 +27,54 @@ impl<'a> Timer<'a> {
     /// `repeat` runs of each stage; without it, a few.
     pub(super) fn new(repeat: Option<u16>, context: &'a Context) -> Self {
         let budget = if repeat.is_some() { f64::INFINITY } else { DEFAULT_BUDGET };
-        Self { runs: repeat.unwrap_or(DEFAULT_RUNS), budget, context }
+        let runs = repeat.unwrap_or(DEFAULT_RUNS);
+        Self { runs, budget, memory: RefCell::default(), context }
     }
 
     pub(super) const fn most_runs(&self) -> u16 {
         self.runs
     }
 
+    /// What the stages have held so far.
+    pub(super) fn into_memory(self) -> PeakMemory {
+        self.memory.into_inner()
+    }
+
     /// The median of what `measure` returns, in seconds.
     pub(super) fn median(
         &self,
-        stage: &'static str,
+        stage: Stage,
+        measure: impl FnMut() -> anyhow::Result<f64>,
+    ) -> anyhow::Result<f64> {
+        self.memory.borrow_mut().begin();
+        let seconds = self.runs_of(stage, measure)?;
+        self.memory.borrow_mut().end(stage);
+        Ok(seconds)
+    }
+
+    /// The median time of `work`, which runs once more before, untimed: the first run of a model touches all of
+    /// its memory. If that one took the whole budget, it counts.
+    pub(super) fn median_warm(
+        &self,
+        stage: Stage,
+        mut work: impl FnMut() -> anyhow::Result<()>,
+    ) -> anyhow::Result<f64> {
+        let mut timed = || {
+            let started = Instant::now();
+            work()?;
+            Ok(started.elapsed().as_secs_f64())
+        };
+        self.memory.borrow_mut().begin();
+        self.check(stage, 0)?;
+        let first = timed()?;
+        let seconds = if first > self.budget { first } else { self.runs_of(stage, timed)? };
+        self.memory.borrow_mut().end(stage);
+        Ok(seconds)
+    }
+
+    fn runs_of(
+        &self,
+        stage: Stage,
         mut measure: impl FnMut() -> anyhow::Result<f64>,
     ) -> anyhow::Result<f64> {
         let started = Instant::now();
@@ -48,32 +89,12 @@ impl<'a> Timer<'a> {
         Ok(median(&mut seconds))
     }
 
-    /// The median time of `work`, which runs once more before, untimed: the first run of a model touches all of
-    /// its memory. If that one took the whole budget, it counts.
-    pub(super) fn median_warm(
-        &self,
-        stage: &'static str,
-        mut work: impl FnMut() -> anyhow::Result<()>,
-    ) -> anyhow::Result<f64> {
-        let mut timed = || {
-            let started = Instant::now();
-            work()?;
-            Ok(started.elapsed().as_secs_f64())
-        };
-        self.check(stage, 0)?;
-        let first = timed()?;
-        if first > self.budget {
-            return Ok(first);
-        }
-        self.median(stage, timed)
-    }
-
     /// Shows which run of a stage it is; an error if the user asked to stop.
-    fn check(&self, stage: &'static str, run: u16) -> anyhow::Result<()> {
+    fn check(&self, stage: Stage, run: u16) -> anyhow::Result<()> {
         if self.context.cancelled() {
             return Err(ImagingError::Cancelled.into());
         }
-        Observer::progress(self.context, stage, u64::from(run), u64::from(self.runs));
+        Observer::progress(self.context, stage.label(), u64::from(run), u64::from(self.runs));
         Ok(())
     }
 }
