@@ -22,6 +22,9 @@ use clap::Parser;
 use crate::args::Cli;
 use crate::context::Context;
 
+#[global_allocator]
+static ALLOCATOR: diffusion::Allocator = diffusion::Allocator;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     panics::install_hook();

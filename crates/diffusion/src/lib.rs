@@ -7,7 +7,8 @@
 //! The conventions that hold everywhere in this crate:
 //! - images are `(b, 3, h, w)`, sRGB in `[-1, 1]`; latents are `(b, 4, h/8, w/8)`, times `scaling_factor`;
 //! - masks are `(b, 1, h, w)`, 1 where the picture is repainted, 0 where it is kept;
-//! - weights may be stored in f32, bf16 or f16; activations have the dtype of the inputs.
+//! - weights may be stored in f32, bf16 or f16; on the CPU activations are f32, or bf16 where
+//!   weights are and the processor multiplies bf16; elsewhere they have the dtype of the inputs.
 
 pub mod checkpoint;
 pub mod components;
@@ -29,3 +30,4 @@ mod random;
 pub use crate::device::{DeviceKind, WeightDtype, instruction_set};
 pub use crate::error::{DiffusionError, Result};
 pub use candle_core::{DType, Device, Tensor};
+pub use kernels::Allocator;

@@ -7,6 +7,9 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use kernels::{Activation, Affine, FrozenConv2d, PackedWeight};
 
+#[global_allocator]
+static ALLOCATOR: kernels::Allocator = kernels::Allocator;
+
 fn main() {
     divan::main();
 }
