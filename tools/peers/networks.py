@@ -8,6 +8,7 @@ with a line of JSON: the median seconds of N runs after one that is not timed, a
 Needs torch, diffusers, transformers, peft and openvino (`setup.sh`).
 """
 
+import gc
 import json
 import os
 import statistics
@@ -228,6 +229,8 @@ def main() -> None:
     work()
     work()
     packages = {"openvino": ["openvino"], "peft": ["torch", "diffusers", "peft"]}
+    # What only loading needed.
+    gc.collect()
     answer(versions={name: version(name) for name in packages.get(peer, ["torch", "diffusers"])})
     reset_peak()
     for line in sys.stdin:
