@@ -37,14 +37,6 @@ pub(super) struct Inputs<'a, T> {
     pub(super) logs: &'a [f32],
 }
 
-/// Chunks of a head's keys: how many, and the keys in one. They depend on the sizes alone.
-pub(super) fn chunks(sizes: &Sizes, key_block: usize) -> (usize, usize) {
-    let most = sizes.keys.div_ceil(MIN_CHUNK);
-    let wanted = TASKS.div_ceil(sizes.all_heads().max(1)).min(most);
-    let keys = sizes.keys.div_ceil(wanted).next_multiple_of(key_block);
-    (sizes.keys.div_ceil(keys), keys)
-}
-
 /// Gradients of queries, keys and values.
 pub(super) fn backward<T: Number>(
     op: &Attention,
@@ -57,7 +49,9 @@ pub(super) fn backward<T: Number>(
         return [dq, dk, dv];
     }
     // 1. dK, dV, and the chunks' parts of dQ
-    let plan = &Plan::new(op, sizes);
+    let lanes = op.tier.lanes();
+    let features = [sizes.d.next_multiple_of(PANEL_ROWS), sizes.d.next_multiple_of(lanes)];
+    let plan = &Plan::new(sizes, KEY_BLOCK, (MAX_VECTORS * lanes, true), features);
     let mut parts = Arena::new(sizes.all_heads() * plan.chunks * plan.part);
     let out = [&mut dk, &mut dv].map(|values| Shared::new(values));
     parts.values_mut().par_chunks_mut(plan.part).enumerate().with_max_len(1).for_each(
@@ -67,52 +61,59 @@ pub(super) fn backward<T: Number>(
         },
     );
     // 2. the sum of the parts
-    let shared = Shared::new(&mut dq);
-    (0..sizes.all_heads() * plan.panels).into_par_iter().for_each(|index| {
-        let (at, panel) = (index / plan.panels, index % plan.panels);
-        let parts = &parts.values()[at * plan.chunks * plan.part..][..plan.chunks * plan.part];
-        dispatch(op.tier, SumParts { op, sizes, plan, at, panel, parts, dq: shared });
-    });
+    SumParts::all(op, sizes, plan, parts.values(), &mut dq);
     [dq, dk, dv]
 }
 
-/// How a call is cut up.
-struct Plan {
+/// How a call is cut up. It depends on sizes and tier alone.
+pub(super) struct Plan {
     queries: usize,
-    /// Queries in a panel; the last one may be narrower.
+    /// Queries in a panel.
     width: usize,
+    /// True if the last panel is as narrow as its queries allow.
+    narrows: bool,
     /// Panels of a head.
-    panels: usize,
-    /// Features rounded up to a panel of rows, and to registers.
+    pub(super) panels: usize,
+    /// Features rounded up to rows of a product, and to its columns.
     features: usize,
     lanes: usize,
     /// Chunks of a head's keys, and the keys in one.
-    chunks: usize,
+    pub(super) chunks: usize,
     chunk_keys: usize,
     /// Numbers in a chunk's part of dQ, panel by panel as `(features, queries)`.
-    part: usize,
+    pub(super) part: usize,
 }
 
 impl Plan {
-    fn new(op: &Attention, sizes: &Sizes) -> Self {
-        let width = MAX_VECTORS * op.tier.lanes();
+    pub(super) fn new(
+        sizes: &Sizes,
+        key_block: usize,
+        (width, narrows): (usize, bool),
+        [features, lanes]: [usize; 2],
+    ) -> Self {
+        let most = sizes.keys.div_ceil(MIN_CHUNK);
+        let wanted = TASKS.div_ceil(sizes.all_heads().max(1)).min(most);
+        let chunk_keys = sizes.keys.div_ceil(wanted).next_multiple_of(key_block);
         let panels = sizes.queries.div_ceil(width);
-        let features = sizes.d.next_multiple_of(PANEL_ROWS);
-        let (chunks, chunk_keys) = chunks(sizes, KEY_BLOCK);
         Self {
             queries: sizes.queries,
             width,
+            narrows,
             panels,
             features,
-            lanes: sizes.d.next_multiple_of(op.tier.lanes()),
-            chunks,
+            lanes,
+            chunks: sizes.keys.div_ceil(chunk_keys),
             chunk_keys,
             part: panels * features * width,
         }
     }
     /// Queries of a panel.
-    fn rows(&self, panel: usize) -> Range<usize> {
+    pub(super) fn rows(&self, panel: usize) -> Range<usize> {
         panel * self.width..((panel + 1) * self.width).min(self.queries)
+    }
+    /// Keys of a chunk.
+    pub(super) fn keys(&self, chunk: usize, sizes: &Sizes) -> Range<usize> {
+        chunk * self.chunk_keys..((chunk + 1) * self.chunk_keys).min(sizes.keys)
     }
 }
 
@@ -137,8 +138,8 @@ impl<T: Number> Kernel for Chunk<'_, T> {
     fn run<S: Simd>(self, simd: S) {
         let Self { op, sizes, plan, inputs, at, chunk, dq, out } = self;
         let (d, width, lanes) = (sizes.d, plan.width, plan.lanes);
-        let first = chunk * plan.chunk_keys;
-        let keys = first..(first + plan.chunk_keys).min(sizes.keys);
+        let keys = plan.keys(chunk, sizes);
+        let first = keys.start;
         let rows = keys.len().next_multiple_of(KEY_BLOCK);
         let mut scratch = Scratch::take();
         let arrays = scratch.arrays([
@@ -221,14 +222,39 @@ impl<T: Number> Kernel for Chunk<'_, T> {
                 }
             }
             for (from, scale, out) in [(dk, op.scale, out[0]), (dv, 1.0, out[1])] {
-                for row in keys.clone() {
-                    let from = from.add((row - first) * lanes);
-                    for j in (0..lanes).step_by(S::LANES) {
-                        let scaled = simd.mul(simd.load(from.add(j)), simd.splat(scale));
-                        simd.store(from.add(j), scaled);
-                    }
-                    write_row(simd, from, out.row(sizes.keys, sizes, at, row), d);
+                let keys = keys.clone();
+                WriteRows { sizes, at, keys, from, lanes, scale, out }.run(simd);
+            }
+        }
+    }
+}
+
+/// Writes dK or dV of keys, times `scale`, from rows of `lanes` numbers. Who makes it vouches for both.
+pub(super) struct WriteRows<'a, T> {
+    pub(super) sizes: &'a Sizes,
+    pub(super) at: usize,
+    pub(super) keys: Range<usize>,
+    pub(super) from: *mut f32,
+    /// A multiple of a register.
+    pub(super) lanes: usize,
+    pub(super) scale: f32,
+    pub(super) out: Shared<T>,
+}
+
+impl<T: Number> Kernel for WriteRows<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { sizes, at, keys, from, lanes, scale, out } = self;
+        for (i, row) in keys.enumerate() {
+            // SAFETY: the word of who made this.
+            unsafe {
+                let from = from.add(i * lanes);
+                for j in (0..lanes).step_by(S::LANES) {
+                    let scaled = simd.mul(simd.load(from.add(j)), simd.splat(scale));
+                    simd.store(from.add(j), scaled);
                 }
+                write_row(simd, from, out.row(sizes.keys, sizes, at, row), sizes.d);
             }
         }
     }
@@ -331,7 +357,7 @@ impl<S: Simd, const V: usize> Finish<S, V> for Slopes {
 }
 
 /// Adds the chunks' parts of dQ for a panel.
-struct SumParts<'a, T> {
+pub(super) struct SumParts<'a, T> {
     op: &'a Attention,
     sizes: &'a Sizes,
     plan: &'a Plan,
@@ -342,13 +368,32 @@ struct SumParts<'a, T> {
     dq: Shared<T>,
 }
 
+impl<'a, T: Number> SumParts<'a, T> {
+    /// Adds all parts.
+    pub(super) fn all(
+        op: &'a Attention,
+        sizes: &'a Sizes,
+        plan: &'a Plan,
+        parts: &[f32],
+        dq: &mut [T],
+    ) {
+        let dq = Shared::new(dq);
+        (0..sizes.all_heads() * plan.panels).into_par_iter().for_each(|index| {
+            let (at, panel) = (index / plan.panels, index % plan.panels);
+            let parts = &parts[at * plan.chunks * plan.part..][..plan.chunks * plan.part];
+            dispatch(op.tier, SumParts { op, sizes, plan, at, panel, parts, dq });
+        });
+    }
+}
+
 impl<T: Number> Kernel for SumParts<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { op, sizes, plan, at, panel, parts, dq } = self;
         let rows = plan.rows(panel);
-        let width = rows.len().next_multiple_of(S::LANES);
+        let narrow = rows.len().next_multiple_of(S::LANES);
+        let width = if plan.narrows { narrow } else { plan.width };
         let size = plan.features * plan.width;
         let mut scratch = Scratch::take();
         let [total, stage] = scratch.arrays([size, PANEL_ROWS * plan.features]);

@@ -4,6 +4,7 @@
 //! vector arithmetic. Products read operands packed tile by tile, 1 KiB each, so that every row of a tile is a cache
 //! line. What is multiplied is bf16, weights included; scores, maxima, sums and results are f32.
 
+pub(super) mod backward;
 pub(super) mod forward;
 mod pack;
 
