@@ -13,15 +13,16 @@ mod backward;
 mod forward;
 mod heads;
 mod pack;
+mod parts;
 mod product;
 
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use half::bf16;
 
-use self::backward::Inputs;
 use self::heads::{Logs, Number, Sizes, View};
+use self::parts::Inputs;
 use crate::isa::Tier;
-use crate::simd::{Real, dispatch};
+use crate::simd::dispatch;
 use crate::tensors::cpu;
 
 /// `softmax(scale · q kᵀ + bias) v` for each of `heads` heads.

@@ -10,11 +10,12 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::pack::{Form, PackTiles};
-use super::{Features, Grid, Product, TILE, exp2, neighbours, pairs};
-use crate::attention::backward::{Inputs, Plan, SumParts, WriteRows, dot};
+use super::softmax::{exp2, neighbours, pairs};
+use super::{Features, Grid, Product, TILE};
 use crate::attention::forward::fill_bias;
 use crate::attention::heads::{Head, Shared, Sizes};
 use crate::attention::pack::{Arena, Scratch};
+use crate::attention::parts::{Inputs, Plan, SumParts, WriteRows, dot};
 use crate::attention::{Attention, LOG2_E};
 use crate::simd::amx::Tiles;
 use crate::simd::{Kernel, Simd, dispatch};
@@ -109,7 +110,7 @@ impl Chunk<'_> {
             BLOCK * STRIP,
         ]);
         let [k, v, k_features, q, grad, q_features, grad_features, ..] =
-            arrays.map(|array| array.cast::<bf16>());
+            arrays.map(<*mut f32>::cast::<bf16>);
         let [.., dk, dv, means, weights, slopes, deep_slopes, scores, weight_slopes] = arrays;
         let between = Between {
             weights: weights.cast(),
