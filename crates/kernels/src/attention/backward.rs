@@ -4,16 +4,12 @@
 //! `dS = P ∘ (dP - Σ dO ∘ O)`, `dQ = scale · dS K`, `dK = scale · dSᵀ Q`, as in FlashAttention-2 (Dao 2023). A chunk's
 //! part of dQ is kept apart; the parts are added in order, so that the number of threads does not matter.
 
-use std::ops::Range;
-
 use rayon::prelude::*;
 
 use super::forward::{fill_bias, weight};
-use super::heads::{Head, Number, Shared, Sizes, View};
-use super::pack::{
-    Arena, PackFeatures, PackRows, Scratch, load, pack_columns, pack_plain, unpack_columns,
-    write_row,
-};
+use super::heads::{Number, Shared, Sizes};
+use super::pack::{Arena, PackFeatures, PackRows, Scratch, pack_columns, pack_plain};
+use super::parts::{Inputs, Plan, SumParts, WriteRows, dot};
 use super::product::{Finish, Gather, KeyProduct, MAX_VECTORS, Rows, Start, weigh, with_tile};
 use super::{Attention, LOG2_E, dispatch};
 use crate::gemm::PANEL_ROWS;
@@ -21,30 +17,6 @@ use crate::simd::{Kernel, MAX_LANES, Simd};
 
 /// Keys in a block: their weights and slopes stay in the first-level cache.
 const KEY_BLOCK: usize = 64;
-/// Tasks that a call is cut into, if its heads have keys for as many.
-const TASKS: usize = 32;
-/// Keys that are worth a task.
-const MIN_CHUNK: usize = 128;
-
-/// What the backward pass is given beside the output's logarithms.
-pub(super) struct Inputs<'a, T> {
-    pub(super) q: View<'a, T>,
-    pub(super) k: View<'a, T>,
-    pub(super) v: View<'a, T>,
-    pub(super) out: View<'a, T>,
-    /// Of the output.
-    pub(super) grad: View<'a, T>,
-    pub(super) logs: &'a [f32],
-}
-
-/// Chunks of a head's keys: how many, and the keys in one. They depend on the sizes alone.
-pub(super) fn chunks(sizes: &Sizes, key_block: usize) -> (usize, usize) {
-    let most = sizes.keys.div_ceil(MIN_CHUNK);
-    let wanted = TASKS.div_ceil(sizes.all_heads().max(1)).min(most);
-    let keys = sizes.keys.div_ceil(wanted).next_multiple_of(key_block);
-    (sizes.keys.div_ceil(keys), keys)
-}
-
 /// Gradients of queries, keys and values.
 pub(super) fn backward<T: Number>(
     op: &Attention,
@@ -57,7 +29,9 @@ pub(super) fn backward<T: Number>(
         return [dq, dk, dv];
     }
     // 1. dK, dV, and the chunks' parts of dQ
-    let plan = &Plan::new(op, sizes);
+    let lanes = op.tier.lanes();
+    let features = [sizes.d.next_multiple_of(PANEL_ROWS), sizes.d.next_multiple_of(lanes)];
+    let plan = &Plan::new(sizes, KEY_BLOCK, (MAX_VECTORS * lanes, true), features);
     let mut parts = Arena::new(sizes.all_heads() * plan.chunks * plan.part);
     let out = [&mut dk, &mut dv].map(|values| Shared::new(values));
     parts.values_mut().par_chunks_mut(plan.part).enumerate().with_max_len(1).for_each(
@@ -67,53 +41,8 @@ pub(super) fn backward<T: Number>(
         },
     );
     // 2. the sum of the parts
-    let shared = Shared::new(&mut dq);
-    (0..sizes.all_heads() * plan.panels).into_par_iter().for_each(|index| {
-        let (at, panel) = (index / plan.panels, index % plan.panels);
-        let parts = &parts.values()[at * plan.chunks * plan.part..][..plan.chunks * plan.part];
-        dispatch(op.tier, SumParts { op, sizes, plan, at, panel, parts, dq: shared });
-    });
+    SumParts::all(op, sizes, plan, parts.values(), &mut dq);
     [dq, dk, dv]
-}
-
-/// How a call is cut up.
-struct Plan {
-    queries: usize,
-    /// Queries in a panel; the last one may be narrower.
-    width: usize,
-    /// Panels of a head.
-    panels: usize,
-    /// Features rounded up to a panel of rows, and to registers.
-    features: usize,
-    lanes: usize,
-    /// Chunks of a head's keys, and the keys in one.
-    chunks: usize,
-    chunk_keys: usize,
-    /// Numbers in a chunk's part of dQ, panel by panel as `(features, queries)`.
-    part: usize,
-}
-
-impl Plan {
-    fn new(op: &Attention, sizes: &Sizes) -> Self {
-        let width = MAX_VECTORS * op.tier.lanes();
-        let panels = sizes.queries.div_ceil(width);
-        let features = sizes.d.next_multiple_of(PANEL_ROWS);
-        let (chunks, chunk_keys) = chunks(sizes, KEY_BLOCK);
-        Self {
-            queries: sizes.queries,
-            width,
-            panels,
-            features,
-            lanes: sizes.d.next_multiple_of(op.tier.lanes()),
-            chunks,
-            chunk_keys,
-            part: panels * features * width,
-        }
-    }
-    /// Queries of a panel.
-    fn rows(&self, panel: usize) -> Range<usize> {
-        panel * self.width..((panel + 1) * self.width).min(self.queries)
-    }
 }
 
 /// A chunk of keys of a head.
@@ -137,8 +66,8 @@ impl<T: Number> Kernel for Chunk<'_, T> {
     fn run<S: Simd>(self, simd: S) {
         let Self { op, sizes, plan, inputs, at, chunk, dq, out } = self;
         let (d, width, lanes) = (sizes.d, plan.width, plan.lanes);
-        let first = chunk * plan.chunk_keys;
-        let keys = first..(first + plan.chunk_keys).min(sizes.keys);
+        let keys = plan.keys(chunk, sizes);
+        let first = keys.start;
         let rows = keys.len().next_multiple_of(KEY_BLOCK);
         let mut scratch = Scratch::take();
         let arrays = scratch.arrays([
@@ -221,14 +150,8 @@ impl<T: Number> Kernel for Chunk<'_, T> {
                 }
             }
             for (from, scale, out) in [(dk, op.scale, out[0]), (dv, 1.0, out[1])] {
-                for row in keys.clone() {
-                    let from = from.add((row - first) * lanes);
-                    for j in (0..lanes).step_by(S::LANES) {
-                        let scaled = simd.mul(simd.load(from.add(j)), simd.splat(scale));
-                        simd.store(from.add(j), scaled);
-                    }
-                    write_row(simd, from, out.row(sizes.keys, sizes, at, row), d);
-                }
+                let keys = keys.clone();
+                WriteRows { sizes, at, keys, from, lanes, scale, out }.run(simd);
             }
         }
     }
@@ -328,54 +251,4 @@ impl<S: Simd, const V: usize> Finish<S, V> for Slopes {
             }
         }
     }
-}
-
-/// Adds the chunks' parts of dQ for a panel.
-struct SumParts<'a, T> {
-    op: &'a Attention,
-    sizes: &'a Sizes,
-    plan: &'a Plan,
-    at: usize,
-    panel: usize,
-    /// Of this head.
-    parts: &'a [f32],
-    dq: Shared<T>,
-}
-
-impl<T: Number> Kernel for SumParts<'_, T> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self { op, sizes, plan, at, panel, parts, dq } = self;
-        let rows = plan.rows(panel);
-        let width = rows.len().next_multiple_of(S::LANES);
-        let size = plan.features * plan.width;
-        let mut scratch = Scratch::take();
-        let [total, stage] = scratch.arrays([size, PANEL_ROWS * plan.features]);
-        // SAFETY: parts and total have one size; rows of this panel of dQ are this task's.
-        unsafe {
-            for (chunk, part) in parts.chunks(plan.part).enumerate() {
-                let part = part[panel * size..][..size].as_ptr();
-                for i in (0..plan.features * width).step_by(S::LANES) {
-                    let mut sum = simd.mul(simd.load(part.add(i)), simd.splat(op.scale));
-                    if chunk > 0 {
-                        sum = simd.add(sum, simd.load(total.add(i)));
-                    }
-                    simd.store(total.add(i), sum);
-                }
-            }
-            let to = (dq.row(sizes.queries, sizes, at, rows.start), sizes.inner());
-            unpack_columns(simd, total, width, rows.len(), sizes.d, stage, to);
-        }
-    }
-}
-
-/// `Σ a b` of rows.
-#[inline(always)]
-pub(super) fn dot<S: Simd, T: Number>(simd: S, a: &[T], b: &[T]) -> f32 {
-    let mut sum = simd.zero();
-    for (a, b) in a.chunks(S::LANES).zip(b.chunks(S::LANES)) {
-        sum = simd.mul_add(load(simd, a), load(simd, b), sum);
-    }
-    simd.to_array(sum)[..S::LANES].iter().sum()
 }

@@ -13,15 +13,16 @@ mod backward;
 mod forward;
 mod heads;
 mod pack;
+mod parts;
 mod product;
 
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use half::bf16;
 
-use self::backward::Inputs;
 use self::heads::{Logs, Number, Sizes, View};
+use self::parts::Inputs;
 use crate::isa::Tier;
-use crate::simd::{Real, dispatch};
+use crate::simd::dispatch;
 use crate::tensors::cpu;
 
 /// `softmax(scale · q kᵀ + bias) v` for each of `heads` heads.
@@ -130,14 +131,19 @@ impl Attention {
     }
 
     /// Gradients of q, k and v.
-    fn backward<T: Number>(&self, sizes: &Sizes, tensors: [&Tensor; 5]) -> Result<[Tensor; 3]> {
+    fn backward<T: Number>(
+        &self,
+        sizes: &Sizes,
+        tensors: [&Tensor; 5],
+        run: impl Fn(&Self, &Sizes, &Inputs<'_, T>) -> [Vec<T>; 3],
+    ) -> Result<[Tensor; 3]> {
         let Some(logs) = self.logs.get() else { bail!("attention: a backward pass only") };
         let storages = tensors.map(Tensor::storage_and_layout);
         let [q, k, v, out, grad] = storages
             .each_ref()
             .map(|(storage, layout)| View::new(T::slice(cpu(storage)?)?, layout));
         let inputs = Inputs { q: q?, k: k?, v: v?, out: out?, grad: grad?, logs };
-        let gradients = backward::backward::<T>(self, sizes, &inputs);
+        let gradients = run(self, sizes, &inputs);
         let [q, k, v, ..] = tensors;
         let mut gradients = gradients.into_iter();
         let mut next = |like: &Tensor| {
@@ -186,8 +192,12 @@ impl CustomOp3 for Attention {
         let grad = if grad.stride().last() == Some(&1) { grad.clone() } else { grad.contiguous()? };
         let tensors = [q, k, v, out, &grad];
         let [dq, dk, dv] = match q.dtype() {
-            DType::BF16 => self.backward::<bf16>(&sizes, tensors)?,
-            _ => self.backward::<f32>(&sizes, tensors)?,
+            #[cfg(target_arch = "x86_64")]
+            DType::BF16 if self.has_tiles() => {
+                self.backward::<bf16>(&sizes, tensors, amx::backward::backward)?
+            }
+            DType::BF16 => self.backward::<bf16>(&sizes, tensors, backward::backward)?,
+            _ => self.backward::<f32>(&sizes, tensors, backward::backward)?,
         };
         Ok((Some(dq), Some(dk), Some(dv)))
     }

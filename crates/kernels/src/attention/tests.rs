@@ -33,7 +33,7 @@ fn causal(n: usize) -> Result<Tensor> {
 }
 
 /// Batch, queries, keys, heads, features of a head.
-const CASES: [[usize; 5]; 7] = [
+const CASES: [[usize; 5]; 8] = [
     [1, 1, 1, 1, 1],
     [2, 7, 5, 3, 10],
     [1, 100, 77, 2, 40],
@@ -41,6 +41,8 @@ const CASES: [[usize; 5]; 7] = [
     [2, 130, 130, 2, 49],
     [1, 33, 290, 3, 33],
     [1, 20, 40, 1, 150],
+    // So many heads that one task has all of a head's keys.
+    [2, 140, 270, 16, 7],
 ];
 
 /// Queries, keys and values that differ enough for some queries to look at almost one key, representable in `dtype`.

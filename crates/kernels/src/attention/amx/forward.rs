@@ -6,8 +6,8 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::pack::{Form, PackTiles};
-use super::{Features, Grid, Product, TILE, exp2, pairs};
-use crate::attention::forward::fill_bias;
+use super::softmax::{add_bias, exp2, fade_sums, maxima, weigh, write_logs};
+use super::{Features, Grid, Product, TILE};
 use crate::attention::heads::{Shared, Sizes, View};
 use crate::attention::pack::{Arena, Scratch, unpack_columns};
 use crate::attention::{Attention, LOG2_E};
@@ -15,11 +15,11 @@ use crate::simd::amx::Tiles;
 use crate::simd::{Kernel, Simd, dispatch};
 
 /// Queries in a panel: two tiles.
-const WIDTH: usize = 32;
+pub(super) const WIDTH: usize = 32;
 /// Keys in a block: two blocks of scores stay in the first-level cache.
 const KEY_BLOCK: usize = 128;
 /// Keys in a strip: two tiles of scores, one of weights.
-const STRIP: usize = 32;
+pub(super) const STRIP: usize = 32;
 
 /// `(b, n, heads · d)` of weighted values, and the logarithms for the backward pass if they are asked for.
 ///
@@ -228,125 +228,6 @@ impl QueryPanel<'_> {
 
 const fn strips(keys: usize) -> usize {
     keys.div_ceil(STRIP)
-}
-
-/// The larger of `max` and all scores of a query.
-///
-/// # Safety
-/// There are `count` rows of scores.
-#[target_feature(enable = "avx512f")]
-unsafe fn maxima(scores: *const f32, count: usize, max: [__m512; 2]) -> [__m512; 2] {
-    // Maxima of even and odd rows: each waits for the one before.
-    let mut halves = [max; 2];
-    for row in 0..count {
-        for v in 0..2 {
-            // SAFETY: the caller's word.
-            let score = unsafe { _mm512_loadu_ps(scores.add(row * WIDTH + 16 * v)) };
-            halves[row % 2][v] = _mm512_max_ps(halves[row % 2][v], score);
-        }
-    }
-    std::array::from_fn(|v| _mm512_max_ps(halves[0][v], halves[1][v]))
-}
-
-/// Weights `2^(scale · score + shift)` of a strip of at least one key, rounded into two right tiles, and their sums
-/// before that. Keys beyond `count` weigh nothing.
-///
-/// # Safety
-/// There are a strip of scores and room for the tiles, which start on cache lines.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
-unsafe fn weigh(
-    scores: *const f32,
-    count: usize,
-    scale: __m512,
-    shift: [__m512; 2],
-    total: &mut [__m512; 2],
-    to: *mut bf16,
-) {
-    let least = _mm512_set1_ps(-126.0);
-    let mut sums = *total;
-    for pair in 0..STRIP / 2 {
-        for v in 0..2 {
-            let mut both = [_mm512_setzero_ps(); 2];
-            for (half, weight) in both.iter_mut().enumerate() {
-                let key = 2 * pair + half;
-                if key < count {
-                    // SAFETY: the caller's word.
-                    let score = unsafe { _mm512_loadu_ps(scores.add(key * WIDTH + 16 * v)) };
-                    let power = _mm512_fmadd_ps(score, scale, shift[v]);
-                    *weight = exp2(_mm512_max_ps(least, power));
-                    sums[v] = _mm512_add_ps(sums[v], *weight);
-                }
-            }
-            // SAFETY: the caller's word.
-            unsafe {
-                let row = to.add(v * TILE + pair * 32);
-                _mm512_store_si512(row.cast(), pairs(both[0], both[1]));
-            }
-        }
-    }
-    *total = sums;
-}
-
-/// Multiplies rows of 32 columns by one number a column.
-///
-/// # Safety
-/// There are so many rows.
-#[target_feature(enable = "avx512f")]
-unsafe fn fade_sums(sums: *mut f32, rows: usize, factors: [__m512; 2]) {
-    let one = _mm512_set1_ps(1.0);
-    if factors.iter().all(|&factors| _mm512_cmpeq_ps_mask(factors, one) == u16::MAX) {
-        return;
-    }
-    for row in 0..rows {
-        for (v, &factors) in factors.iter().enumerate() {
-            // SAFETY: the caller's word.
-            unsafe {
-                let at = sums.add(row * WIDTH + 16 * v);
-                _mm512_storeu_ps(at, _mm512_mul_ps(_mm512_loadu_ps(at), factors));
-            }
-        }
-    }
-}
-
-/// Scales the first of two blocks of scores, and adds the bias; the second block is room to work in.
-///
-/// # Safety
-/// Both are blocks of scores.
-#[target_feature(enable = "avx512f")]
-unsafe fn add_bias(
-    op: &Attention,
-    bias: &[f32],
-    all_keys: usize,
-    queries: &std::ops::Range<usize>,
-    keys: std::ops::Range<usize>,
-    [scores, room]: [*mut f32; 2],
-) {
-    let scale = _mm512_set1_ps(op.scale.abs() * LOG2_E);
-    let count = keys.len();
-    // SAFETY: the caller's word.
-    unsafe {
-        fill_bias(bias, all_keys, queries, keys, room, WIDTH);
-        for at in (0..count * WIDTH).step_by(16) {
-            let (score, bias) = (_mm512_loadu_ps(scores.add(at)), _mm512_loadu_ps(room.add(at)));
-            _mm512_storeu_ps(scores.add(at), _mm512_fmadd_ps(score, scale, bias));
-        }
-    }
-}
-
-/// `max + log₂ total`.
-///
-/// # Safety
-/// 16 numbers can be written at `to`.
-#[target_feature(enable = "avx512f")]
-unsafe fn write_logs(max: __m512, total: __m512, to: *mut f32) {
-    // SAFETY: both are 16 numbers; the rest is the caller's word.
-    unsafe {
-        let (max, total): ([f32; 16], [f32; 16]) =
-            (std::mem::transmute(max), std::mem::transmute(total));
-        for lane in 0..16 {
-            *to.add(lane) = max[lane] + total[lane].log2();
-        }
-    }
 }
 
 /// Sums as rows of the output.

@@ -4,17 +4,17 @@
 //! vector arithmetic. Products read operands packed tile by tile, 1 KiB each, so that every row of a tile is a cache
 //! line. What is multiplied is bf16, weights included; scores, maxima, sums and results are f32.
 
+pub(super) mod backward;
 pub(super) mod forward;
 mod pack;
-
-use std::arch::x86_64::*;
+mod softmax;
 
 use half::bf16;
 
-use crate::simd::amx::{Tiles, tile_dot_bf16, tile_load, tile_store, tile_zero};
+use crate::simd::amx::{DEPTH, SIDE, Tiles, tile_dot_bf16, tile_load, tile_store, tile_zero};
 
 /// Numbers of bf16 in a tile.
-const TILE: usize = 512;
+const TILE: usize = SIDE * DEPTH;
 /// Bytes from one row of a packed tile to the next.
 const ROW_BYTES: usize = 64;
 
@@ -72,8 +72,9 @@ impl Product {
         let stride = 4 * self.stride;
         // SAFETY: the caller's word; the guard says that tiles are configured.
         unsafe {
-            let c =
-                |m: usize, n: usize| self.c.add((row + m) * 16 * self.stride + (column + n) * 16);
+            let c = |m: usize, n: usize| {
+                self.c.add((row + m) * SIDE * self.stride + (column + n) * SIDE)
+            };
             if self.accumulate {
                 tile_load!(0, c(0, 0), stride);
                 if N > 1 {
@@ -134,38 +135,6 @@ struct Features {
 
 impl Features {
     const fn new(d: usize) -> Self {
-        Self { deep: d.div_ceil(32), along: d.div_ceil(16) }
+        Self { deep: d.div_ceil(DEPTH), along: d.div_ceil(SIDE) }
     }
-}
-
-/// `2ˣ` for `x ≥ -126` within 9e-5 of itself, a twentieth of what rounding to bf16 does.
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq")]
-fn exp2(x: __m512) -> __m512 {
-    let r = _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(x);
-    // The minimax polynomial of 2ʳ on [0, 1] that is 1 at 0.
-    let p = _mm512_fmadd_ps(_mm512_set1_ps(7.706_704e-2), r, _mm512_set1_ps(2.276_45e-1));
-    let p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.951_167_6e-1));
-    let p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0));
-    _mm512_scalef_ps(p, x)
-}
-
-/// A row of 16 pairs of bf16 from both numbers of each pair.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn pairs(first: __m512, second: __m512) -> __m512i {
-    let order: [u16; 32] = std::array::from_fn(|i| (i / 2 + 16 * (i % 2)) as u16);
-    // SAFETY: both are 512 bits.
-    unsafe {
-        let order: __m512i = std::mem::transmute(order);
-        _mm512_permutexvar_epi16(order, neighbours(first, second))
-    }
-}
-
-/// 32 numbers of bf16 from 16 and the next 16.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bf16")]
-fn neighbours(first: __m512, next: __m512) -> __m512i {
-    // SAFETY: both are 512 bits.
-    unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(next, first)) }
 }
