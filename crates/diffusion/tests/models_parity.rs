@@ -22,6 +22,7 @@ struct Case {
     name: String,
     config: Value,
     params: Params,
+    weights: Arc<dyn TensorSource>,
     io: HashMap<String, Tensor>,
     /// Random networks of real size are compared relatively: their outputs and rounding grow with depth and width.
     large: bool,
@@ -36,7 +37,7 @@ impl Case {
             .map(|file| folder.join(file))
             .find(|path| path.exists())
             .expect("every case has weights");
-        let weights = SafetensorsFile::open(weights)?;
+        let weights = Arc::new(SafetensorsFile::open(weights)?);
         let parameters: usize = weights
             .names()
             .iter()
@@ -46,7 +47,8 @@ impl Case {
         Ok(Self {
             name,
             config,
-            params: Params::new(Arc::new(weights), DType::F32, &Device::Cpu),
+            params: Params::new(weights.clone(), DType::F32, &Device::Cpu),
+            weights,
             io: SafetensorsFile::open(folder.join("io.safetensors"))?.read_all(&Device::Cpu)?,
             large: parameters > 10_000_000,
         })
@@ -89,6 +91,27 @@ impl Case {
         println!("{}: {key}: error {error:.3e}, largest value {largest:.3e}", self.name);
         let tolerance = if self.large { 1e-3 * largest } else { 1e-4 };
         assert!(error <= tolerance, "{}: {key}: {error:e} is more than {tolerance:e}", self.name);
+        Ok(())
+    }
+
+    /// The case with weights in bf16.
+    fn in_bf16(&self) -> Params {
+        Params::new(Arc::clone(&self.weights), DType::BF16, &Device::Cpu)
+    }
+
+    /// The root mean square error of bf16 is at most that of PyTorch's bf16, both against f32.
+    fn check_bf16(&self, key: &str, actual: &Tensor) -> Result<()> {
+        let Some(theirs) = self.io.get(&format!("{key}_bf16")) else {
+            panic!("{}: no {key} in bf16: made by an older generator", self.name);
+        };
+        let expected = self.get(key);
+        let error = |tensor: &Tensor| {
+            let square = (tensor.to_dtype(DType::F32)? - expected)?.sqr()?.mean_all()?;
+            Ok::<_, diffusion::DiffusionError>(square.to_scalar::<f32>()?.sqrt())
+        };
+        let (ours, theirs) = (error(actual)?, error(theirs)?);
+        println!("{}: {key} in bf16: error {ours:.3e}, PyTorch's {theirs:.3e}", self.name);
+        assert!(ours > 0.0 && ours <= theirs, "{}: {key}: {ours:e}, PyTorch {theirs:e}", self.name);
         Ok(())
     }
 
@@ -159,6 +182,28 @@ fn asymmetric_autoencoder_kl_parity() -> Result<()> {
         let decoded = model.decode(latents, case.get("image"), case.get("mask"))?;
         case.check("decoded", &decoded)?;
         case.check("decoded_unconditioned", &model.decode_unconditioned(latents)?)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn bf16_parity() -> Result<()> {
+    for case in Case::all("UNet2DConditionModel") {
+        let config = UNet2DConditionConfig::from_json(&case.config)?;
+        let model = UNet2DConditionModel::load(&config, &case.in_bf16())?;
+        let noise_pred = model.forward_conditioned(
+            case.get("sample"),
+            case.get("timestep"),
+            case.get("encoder_hidden_states"),
+            case.io.get("timestep_cond"),
+        )?;
+        case.check_bf16("noise_pred", &noise_pred)?;
+    }
+    for case in Case::all("AutoencoderKL") {
+        let config = AutoencoderKlConfig::from_json(&case.config)?;
+        let model = AutoencoderKl::load(&config, &case.in_bf16())?;
+        case.check_bf16("mean", &model.encode(case.get("image"))?.mean)?;
+        case.check_bf16("decoded", &model.decode(case.get("latents"))?)?;
     }
     Ok(())
 }

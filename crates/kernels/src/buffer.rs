@@ -30,11 +30,6 @@ impl Buffer {
         }
         self.0.as_mut_ptr().cast()
     }
-
-    /// What `reserve` gave last, to read.
-    pub(crate) fn as_ptr(&self) -> *const f32 {
-        self.0.as_ptr().cast()
-    }
 }
 
 /// A fixed number of numbers that start on a cache line.

@@ -231,6 +231,8 @@ impl ClipTextModel {
         for layer in &self.layers {
             xs = layer.forward(&xs, &causal)?;
         }
-        Ok(self.final_layer_norm.forward(&xs)?)
+        let xs = self.final_layer_norm.forward(&xs)?;
+        // As all that leaves a network on the CPU.
+        Ok(if self.device.is_cpu() { xs.to_dtype(DType::F32)? } else { xs })
     }
 }

@@ -16,7 +16,6 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 pub(crate) use self::matrix::{Element, Matrix};
-pub(crate) use self::tile::Panels;
 use self::tile::{Start, Tile};
 use crate::buffer::Buffer;
 use crate::isa::Tier;

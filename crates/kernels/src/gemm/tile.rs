@@ -1,7 +1,7 @@
 //! The micro-kernel: a tile of C in registers, one rank-1 update a step of the depth.
 
-use super::{MAX_VECTORS, PANEL_ROWS};
-use crate::simd::{Kernel, Simd};
+use super::PANEL_ROWS;
+use crate::simd::Simd;
 
 /// What a tile of C is the sum of, beside the product.
 #[derive(Clone, Copy)]
@@ -85,39 +85,6 @@ impl Tile<'_> {
                     };
                     simd.store(c, simd.add(start, sums[r][v]));
                 }
-            }
-        }
-    }
-}
-
-/// Packed panels of A against one packed panel of B, `MAX_VECTORS` registers wide, for callers that pack their own.
-///
-/// Whoever runs it vouches that the panels can be read, and that C can be written (and read, to accumulate) for
-/// `rows`, a multiple of [`PANEL_ROWS`].
-pub(crate) struct Panels {
-    pub(crate) rows: usize,
-    pub(crate) depth: usize,
-    pub(crate) a: *const f32,
-    /// Numbers from one panel of A to the next.
-    pub(crate) a_stride: usize,
-    pub(crate) b: *const f32,
-    pub(crate) c: *mut f32,
-    pub(crate) c_stride: usize,
-    pub(crate) accumulate: bool,
-}
-
-impl Kernel for Panels {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self { rows, depth, a, a_stride, b, c, c_stride, accumulate } = self;
-        let start = if accumulate { Start::C } else { Start::Zero };
-        for row in (0..rows).step_by(S::TILE_ROWS) {
-            // SAFETY: the row is inside A and C, by the caller's word.
-            unsafe {
-                let a = a.add(row / PANEL_ROWS * a_stride + row % PANEL_ROWS);
-                let c = c.add(row * c_stride);
-                Tile { depth, a, b, c, c_stride, start }.run::<S, MAX_VECTORS>(simd);
             }
         }
     }
