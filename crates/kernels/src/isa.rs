@@ -101,6 +101,11 @@ impl Tier {
         matches!(self, Self::Amx | Self::Avx512Bf16)
     }
 
+    /// The tier with the same registers that computes all in f32.
+    pub(crate) const fn without_bf16(self) -> Self {
+        if self.multiplies_bf16() { Self::Avx512 } else { self }
+    }
+
     /// f32 numbers in a register.
     pub(crate) const fn lanes(self) -> usize {
         match self {

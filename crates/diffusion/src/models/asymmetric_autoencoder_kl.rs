@@ -238,7 +238,7 @@ impl AsymmetricAutoencoderKl {
             })
             .collect::<Result<_>>()?;
         let pointwise = |channels, name| {
-            Conv2d::load(channels, channels, Conv2dConfig::POINTWISE, &params.pp(name))
+            Conv2d::load_in_f32(channels, channels, Conv2dConfig::POINTWISE, &params.pp(name))
         };
         Ok(Self {
             encoder: Encoder::load(shared, &params.pp("encoder"))?,
@@ -265,7 +265,7 @@ impl AsymmetricAutoencoderKl {
     /// [`DiffusionError::Shape`].
     pub fn encode(&self, image: &Tensor) -> Result<DiagonalGaussian> {
         check_image(image, self.config.in_channels, self.config.down_factor())?;
-        let image = channels_last(image, self.dtype)?;
+        let image = channels_last(image, image.dtype())?;
         let moments = self.quant_conv.forward(&self.encoder.forward(&image)?)?;
         DiagonalGaussian::new(&channels_first(&moments)?)
     }
@@ -320,14 +320,14 @@ impl AsymmetricAutoencoderKl {
     /// [`DiffusionError::Shape`].
     pub fn decode_unconditioned(&self, latents: &Tensor) -> Result<Tensor> {
         check_latents(latents, self.config.latent_channels)?;
-        let latents = self.post_quant_conv.forward(&channels_last(latents, self.dtype)?)?;
+        let latents = self.post_quant_conv.forward(&channels_last(latents, latents.dtype())?)?;
         Ok(channels_first(&self.decoder.forward(&latents)?)?)
     }
 
     /// Everything before the up blocks.
     fn enter(&self, latents: &Tensor) -> Result<Tensor> {
-        let latents = self.post_quant_conv.forward(&channels_last(latents, self.dtype)?)?;
-        self.decoder.mid_block.forward(&self.decoder.conv_in.forward(&latents)?)
+        let latents = self.post_quant_conv.forward(&channels_last(latents, latents.dtype())?)?;
+        self.decoder.enter(&latents)
     }
 }
 

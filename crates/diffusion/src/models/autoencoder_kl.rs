@@ -1,15 +1,13 @@
 //! The autoencoder of Stable Diffusion (Rombach et al. 2022), as diffusers' `AutoencoderKL`.
 
-use candle_core::{DType, Module, Tensor};
+use candle_core::{Module, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::config::{self, MAX_CHANNELS, MAX_LAYERS, OneOrMany, OtherSettings};
 use super::vae::{Decoder, DiagonalGaussian, Encoder, VaeConfig};
 use crate::error::{DiffusionError, Result};
-use crate::nn::{
-    Activation, Conv2d, Conv2dConfig, Params, channels_first, channels_last, compute_dtype,
-};
+use crate::nn::{Activation, Conv2d, Conv2dConfig, Params, channels_first, channels_last};
 
 const CLASS: &str = "AutoencoderKL";
 
@@ -139,8 +137,6 @@ pub struct AutoencoderKl {
     quant_conv: Option<Conv2d>,
     post_quant_conv: Option<Conv2d>,
     config: AutoencoderKlConfig,
-    /// Of activations.
-    dtype: DType,
 }
 
 impl AutoencoderKl {
@@ -160,8 +156,9 @@ impl AutoencoderKl {
             mid_block_add_attention: config.mid_block_add_attention,
         };
         let pointwise = |wanted: bool, channels, name| {
-            let load =
-                || Conv2d::load(channels, channels, Conv2dConfig::POINTWISE, &params.pp(name));
+            let load = || {
+                Conv2d::load_in_f32(channels, channels, Conv2dConfig::POINTWISE, &params.pp(name))
+            };
             wanted.then(load).transpose()
         };
         let latent = config.latent_channels;
@@ -172,7 +169,6 @@ impl AutoencoderKl {
             quant_conv: pointwise(config.use_quant_conv, 2 * latent, "quant_conv")?,
             post_quant_conv: pointwise(config.use_post_quant_conv, latent, "post_quant_conv")?,
             config: config.clone(),
-            dtype: compute_dtype(params),
         })
     }
 
@@ -192,7 +188,7 @@ impl AutoencoderKl {
     /// [`DiffusionError::Shape`].
     pub fn encode(&self, image: &Tensor) -> Result<DiagonalGaussian> {
         check_image(image, self.config.in_channels, self.config.down_factor())?;
-        let mut moments = self.encoder.forward(&channels_last(image, self.dtype)?)?;
+        let mut moments = self.encoder.forward(&channels_last(image, image.dtype())?)?;
         if let Some(conv) = &self.quant_conv {
             moments = conv.forward(&moments)?;
         }
@@ -209,7 +205,7 @@ impl AutoencoderKl {
     /// [`DiffusionError::Shape`].
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         check_latents(latents, self.config.latent_channels)?;
-        let mut latents = channels_last(latents, self.dtype)?;
+        let mut latents = channels_last(latents, latents.dtype())?;
         if let Some(conv) = &self.post_quant_conv {
             latents = conv.forward(&latents)?;
         }

@@ -73,7 +73,8 @@ impl UNet2DConditionModel {
         let activation = config.activation()?;
         let same_size = |kernel_size| Conv2dConfig::new(kernel_size, 1, (kernel_size - 1) / 2);
 
-        // 1. the time embedding and the first convolution
+        // 1. the time embedding and the first convolution: like the last one computed in f32, so that what comes in and
+        // goes out is not rounded
         let time_proj = TimestepsConfig {
             num_channels: first.width,
             flip_sin_to_cos: config.flip_sin_to_cos,
@@ -86,7 +87,7 @@ impl UNet2DConditionModel {
             activation,
             &params.pp("time_embedding"),
         )?;
-        let conv_in = Conv2d::load(
+        let conv_in = Conv2d::load_in_f32(
             config.in_channels,
             first.width,
             same_size(config.conv_in_kernel),
@@ -136,7 +137,7 @@ impl UNet2DConditionModel {
         // 5. out
         let (groups, eps) = (config.norm_num_groups, config.norm_eps);
         let conv_norm_out = GroupNorm::load(groups, first.width, eps, &params.pp("conv_norm_out"))?;
-        let conv_out = Conv2d::load(
+        let conv_out = Conv2d::load_in_f32(
             first.width,
             config.out_channels,
             same_size(config.conv_out_kernel),
@@ -220,7 +221,7 @@ impl UNet2DConditionModel {
         timestep_cond: Option<&Tensor>,
         sample: &Tensor,
     ) -> Result<Tensor> {
-        let dtype = self.dtype;
+        let dtype = sample.dtype();
         let timesteps = timestep_values(timestep)?;
         let projected = timestep_embedding(&timesteps, self.time_proj, sample.device())?;
         let timestep_cond = timestep_cond.map(|cond| cond.to_dtype(dtype)).transpose()?;
@@ -266,7 +267,8 @@ impl UNet2DConditionModel {
             UnetStage::ConvIn => {
                 let centred = self.config.center_input_sample;
                 let xs = if centred { xs.affine(2.0, -1.0)? } else { xs.clone() };
-                self.conv_in.forward(&channels_last(&xs, self.dtype)?)?
+                let xs = channels_last(&xs, xs.dtype())?;
+                self.conv_in.forward(&xs)?.to_dtype(self.dtype)?
             }
             UnetStage::Down { block, layer } => {
                 self.down_blocks[block].layer(layer, xs, temb, context)?

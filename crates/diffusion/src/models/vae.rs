@@ -1,11 +1,11 @@
 //! What the autoencoders share: encoder, decoder, and the Gaussian between them (diffusers' `vae.py`).
 
-use candle_core::{Module, Tensor};
+use candle_core::{DType, Module, Tensor};
 
 use crate::error::Result;
 use crate::nn::{
     Activation, Around, Attention, AttentionConfig, Conv2d, Conv2dConfig, Downsample2D, GroupNorm,
-    Params, ResnetBlock2D, ResnetConfig, TimeScaleShift, Upsample2D,
+    Params, ResnetBlock2D, ResnetConfig, TimeScaleShift, Upsample2D, compute_dtype,
 };
 use crate::noise::NoiseSource;
 
@@ -162,6 +162,8 @@ pub(super) struct Encoder {
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
     activation: Activation,
+    /// Of activations inside.
+    dtype: DType,
 }
 
 impl Encoder {
@@ -188,18 +190,25 @@ impl Encoder {
         let norm_out = params.pp("conv_norm_out");
         let moments = 2 * config.latent_channels;
         Ok(Self {
-            conv_in: Conv2d::load(config.image_channels, first, same, &params.pp("conv_in"))?,
+            // In f32, like all that stands between the network and the latents: their rounding would be seen.
+            conv_in: Conv2d::load_in_f32(
+                config.image_channels,
+                first,
+                same,
+                &params.pp("conv_in"),
+            )?,
             down_blocks,
             mid_block: MidBlock::load(config, &params.pp("mid_block"))?,
             conv_norm_out: GroupNorm::load(config.groups, deepest, NORM_EPS, &norm_out)?,
-            conv_out: Conv2d::load(deepest, moments, same, &params.pp("conv_out"))?,
+            conv_out: Conv2d::load_in_f32(deepest, moments, same, &params.pp("conv_out"))?,
             // Upstream has SiLU here whatever act_fn says.
             activation: Activation::Silu,
+            dtype: compute_dtype(params),
         })
     }
 
     pub(super) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let mut xs = self.conv_in.forward(xs)?;
+        let mut xs = self.conv_in.forward(xs)?.to_dtype(self.dtype)?;
         for block in &self.down_blocks {
             for resnet in &block.resnets {
                 xs = resnet.forward(&xs, None)?;
@@ -237,11 +246,13 @@ impl UpBlock {
 /// A latent to an image.
 #[derive(Clone, Debug)]
 pub(super) struct Decoder {
-    pub(super) conv_in: Conv2d,
+    conv_in: Conv2d,
     pub(super) mid_block: MidBlock,
     pub(super) up_blocks: Vec<UpBlock>,
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
+    /// Of activations inside.
+    dtype: DType,
 }
 
 impl Decoder {
@@ -268,16 +279,22 @@ impl Decoder {
         let norm_out = params.pp("conv_norm_out");
         let (latent, image) = (config.latent_channels, config.image_channels);
         Ok(Self {
-            conv_in: Conv2d::load(latent, deepest, same, &params.pp("conv_in"))?,
+            conv_in: Conv2d::load_in_f32(latent, deepest, same, &params.pp("conv_in"))?,
             mid_block: MidBlock::load(config, &params.pp("mid_block"))?,
             up_blocks,
             conv_norm_out: GroupNorm::load(config.groups, first, NORM_EPS, &norm_out)?,
             conv_out: Conv2d::load(first, image, same, &params.pp("conv_out"))?,
+            dtype: compute_dtype(params),
         })
     }
 
+    /// The first convolution and the middle.
+    pub(super) fn enter(&self, latents: &Tensor) -> Result<Tensor> {
+        self.mid_block.forward(&self.conv_in.forward(latents)?.to_dtype(self.dtype)?)
+    }
+
     pub(super) fn forward(&self, latents: &Tensor) -> Result<Tensor> {
-        let mut xs = self.mid_block.forward(&self.conv_in.forward(latents)?)?;
+        let mut xs = self.enter(latents)?;
         for block in &self.up_blocks {
             xs = block.forward(&xs)?;
         }

@@ -3,7 +3,7 @@
 use candle_core::{Module, Tensor};
 use kernels::{FrozenConv2d, NormBefore};
 
-use super::frozen::Weight;
+use super::frozen::{Precision, Weight};
 use super::{Activation, GroupNorm, Params, add, on_kernels, resize_nearest};
 use crate::error::Result;
 use crate::lora::LoraLayer;
@@ -66,8 +66,31 @@ impl Conv2d {
         config: Conv2dConfig,
         params: &Params,
     ) -> Result<Self> {
+        Self::load_as(Precision::OfWeights, in_channels, out_channels, config, params)
+    }
+
+    /// As [`Conv2d::load`], computed in f32 on the CPU whatever the weights are stored in.
+    ///
+    /// # Errors
+    /// Those of [`Params::get`].
+    pub fn load_in_f32(
+        in_channels: usize,
+        out_channels: usize,
+        config: Conv2dConfig,
+        params: &Params,
+    ) -> Result<Self> {
+        Self::load_as(Precision::F32, in_channels, out_channels, config, params)
+    }
+
+    fn load_as(
+        precision: Precision,
+        in_channels: usize,
+        out_channels: usize,
+        config: Conv2dConfig,
+        params: &Params,
+    ) -> Result<Self> {
         let k = config.kernel_size;
-        let weight = Weight::load(&[out_channels, in_channels, k, k], true, params)?;
+        let weight = Weight::load(&[out_channels, in_channels, k, k], true, precision, params)?;
         Ok(Self { weight, config, adapters: params.live_adapters() })
     }
 

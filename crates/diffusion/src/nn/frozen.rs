@@ -15,20 +15,39 @@ pub(super) enum Weight {
     Plain { weight: Tensor, bias: Option<Tensor> },
 }
 
+/// What a layer computes in where its weights are bf16 and the processor multiplies bf16.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Precision {
+    /// bf16.
+    #[default]
+    OfWeights,
+    /// f32.
+    F32,
+}
+
 impl Weight {
-    pub(super) fn new(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
+    pub(super) fn new(weight: Tensor, bias: Option<Tensor>, precision: Precision) -> Result<Self> {
         let is_trained = weight.track_op() || bias.as_ref().is_some_and(Tensor::track_op);
         if !weight.device().is_cpu() || is_trained {
             return Ok(Self::Plain { weight, bias });
         }
-        Ok(Self::Packed(PackedWeight::new(&weight, bias.as_ref())?))
+        let bias = bias.as_ref();
+        Ok(Self::Packed(match precision {
+            Precision::OfWeights => PackedWeight::new(&weight, bias)?,
+            Precision::F32 => PackedWeight::in_f32(&weight, bias)?,
+        }))
     }
 
     /// Loads `weight` and, if wished, `bias`.
-    pub(super) fn load(shape: &[usize], bias: bool, params: &Params) -> Result<Self> {
+    pub(super) fn load(
+        shape: &[usize],
+        bias: bool,
+        precision: Precision,
+        params: &Params,
+    ) -> Result<Self> {
         let weight = params.weight(shape)?;
         let bias = bias.then(|| params.get([shape[0]], "bias")).transpose()?;
-        Self::new(weight, bias)
+        Self::new(weight, bias, precision)
     }
 }
 

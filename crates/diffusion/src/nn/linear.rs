@@ -3,7 +3,7 @@
 use candle_core::{DType, Module, Tensor};
 use kernels::LowRank;
 
-use super::frozen::Weight;
+use super::frozen::{Precision, Weight};
 use super::{Params, add, on_kernels};
 use crate::error::Result;
 use crate::lora::LoraLayer;
@@ -26,7 +26,30 @@ impl Linear {
         bias: bool,
         params: &Params,
     ) -> Result<Self> {
-        let weight = Weight::load(&[out_features, in_features], bias, params)?;
+        Self::load_as(Precision::OfWeights, in_features, out_features, bias, params)
+    }
+
+    /// As [`Linear::load`], computed in f32 on the CPU whatever the weights are stored in.
+    ///
+    /// # Errors
+    /// Those of [`Params::get`].
+    pub(super) fn load_in_f32(
+        in_features: usize,
+        out_features: usize,
+        bias: bool,
+        params: &Params,
+    ) -> Result<Self> {
+        Self::load_as(Precision::F32, in_features, out_features, bias, params)
+    }
+
+    fn load_as(
+        precision: Precision,
+        in_features: usize,
+        out_features: usize,
+        bias: bool,
+        params: &Params,
+    ) -> Result<Self> {
+        let weight = Weight::load(&[out_features, in_features], bias, precision, params)?;
         Ok(Self { weight, adapters: params.live_adapters() })
     }
 
@@ -35,7 +58,7 @@ impl Linear {
         bias: Option<Tensor>,
         adapters: Vec<LoraLayer>,
     ) -> Result<Self> {
-        Ok(Self { weight: Weight::new(weight, bias)?, adapters })
+        Ok(Self { weight: Weight::new(weight, bias, Precision::OfWeights)?, adapters })
     }
 
     /// The layer's output plus `residual`, which has its shape.

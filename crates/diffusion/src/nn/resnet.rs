@@ -79,7 +79,7 @@ impl ResnetBlock2D {
         };
         let time_emb_proj = config
             .temb_channels
-            .map(|temb| Linear::load(temb, projected, true, &params.pp("time_emb_proj")))
+            .map(|temb| Linear::load_in_f32(temb, projected, true, &params.pp("time_emb_proj")))
             .transpose()?;
         let conv_shortcut = (in_channels != out_channels)
             .then(|| {

@@ -95,11 +95,21 @@ impl TimestepEmbedding {
         params: &Params,
     ) -> Result<Self> {
         let cond_proj = cond_proj_dim
-            .map(|dim| Linear::load(dim, in_channels, false, &params.pp("cond_proj")))
+            .map(|dim| Linear::load_in_f32(dim, in_channels, false, &params.pp("cond_proj")))
             .transpose()?;
         Ok(Self {
-            linear_1: Linear::load(in_channels, time_embed_dim, true, &params.pp("linear_1"))?,
-            linear_2: Linear::load(time_embed_dim, time_embed_dim, true, &params.pp("linear_2"))?,
+            linear_1: Linear::load_in_f32(
+                in_channels,
+                time_embed_dim,
+                true,
+                &params.pp("linear_1"),
+            )?,
+            linear_2: Linear::load_in_f32(
+                time_embed_dim,
+                time_embed_dim,
+                true,
+                &params.pp("linear_2"),
+            )?,
             cond_proj,
             activation,
         })

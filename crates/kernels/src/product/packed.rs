@@ -123,6 +123,15 @@ impl PackedWeight {
         Self::new_on(Tier::current(), weight, bias, true)
     }
 
+    /// Packs a weight that is computed with in f32 in any case, however it is stored: for the few small layers whose
+    /// rounding all others feel.
+    ///
+    /// # Errors
+    /// Those of [`PackedWeight::new`].
+    pub fn in_f32(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
+        Self::new_on(Tier::current().without_bf16(), weight, bias, false)
+    }
+
     /// [`PackedWeight::new`] or [`PackedWeight::gated`] on a given tier.
     ///
     /// # Errors
