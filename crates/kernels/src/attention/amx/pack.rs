@@ -1,5 +1,6 @@
 //! Heads of bf16 as packed tiles.
 
+use std::arch::x86_64::*;
 use std::ops::Range;
 
 use half::bf16;
@@ -41,9 +42,9 @@ pub(super) struct PackTiles<'a> {
     pub(super) to: &'a mut [bf16],
 }
 
-/// 16 rows of 16 pairs, as a tile lies in memory.
+/// A tile that is to be transposed.
 #[repr(align(64))]
-struct Pairs([[u32; 16]; 16]);
+struct Stage([u32; TILE / 2]);
 
 impl Kernel for PackTiles<'_> {
     type Output = ();
@@ -51,37 +52,39 @@ impl Kernel for PackTiles<'_> {
     fn run<S: Simd>(self, simd: S) {
         let Self { head, rows, form, negate, to } = self;
         let (row_step, feature_step) = form.size();
+        let transposed = matches!(form, Form::RowsRight | Form::Features);
+        let signs = if negate { 0x8000_8000_u32 as i32 } else { 0 };
+        let mut stage = Stage([0; TILE / 2]);
         let mut tiles = to.chunks_exact_mut(TILE);
         for first in rows.clone().step_by(row_step) {
             let group = first..(first + row_step).min(rows.end);
             for feature in (0..head.d).step_by(feature_step) {
                 let Some(to) = tiles.next() else { return };
                 let features = feature..(feature + feature_step).min(head.d);
-                let mut pairs = Pairs([[0; 16]; 16]);
-                for (i, pairs) in pairs.0.iter_mut().enumerate() {
-                    *pairs = if feature_step == 32 {
-                        let row: [u16; 32] = part(&head, group.start + i, &group, &features);
-                        std::array::from_fn(|j| pair(row[2 * j], row[2 * j + 1]))
-                    } else {
-                        let (row, next) = (group.start + 2 * i, group.start + 2 * i + 1);
-                        let row: [u16; 16] = part(&head, row, &group, &features);
-                        let next: [u16; 16] = part(&head, next, &group, &features);
-                        std::array::from_fn(|j| pair(row[j], next[j]))
-                    };
-                    if negate {
-                        pairs.iter_mut().for_each(|pair| *pair ^= 0x8000_8000);
+                let to = to.as_mut_ptr().cast::<u32>();
+                let lines = if transposed { stage.0.as_mut_ptr() } else { to };
+                for i in 0..16 {
+                    // SAFETY: what is packed as tiles is so on a tier with AVX-512; a tile has 16 lines.
+                    unsafe {
+                        let line = if feature_step == 32 {
+                            neighbours(part(&head, group.start + i, &group, &features))
+                        } else {
+                            let row = group.start + 2 * i;
+                            let [row, next] =
+                                [row, row + 1].map(|row| part(&head, row, &group, &features));
+                            pairs(row, next)
+                        };
+                        let line = _mm512_xor_si512(line, _mm512_set1_epi32(signs));
+                        _mm512_storeu_si512(lines.add(16 * i).cast(), line);
                     }
                 }
-                let from = pairs.0.as_ptr().cast::<f32>();
-                let to = to.as_mut_ptr().cast::<f32>();
-                // SAFETY: both are 16 rows of 16 numbers of 32 bits; what is moved as f32 is not computed with.
-                unsafe {
-                    if matches!(form, Form::Rows | Form::FeaturesRight) {
-                        std::ptr::copy_nonoverlapping(from, to, TILE / 2);
-                        continue;
-                    }
+                if transposed {
+                    let (from, to) = (stage.0.as_ptr().cast::<f32>(), to.cast::<f32>());
                     for (i, j) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
-                        simd.transpose8(from.add(16 * i + j), 16, to.add(16 * j + i), 16);
+                        // SAFETY: both are 16 rows of 16 numbers of 32 bits, moved as f32 but not computed with.
+                        unsafe {
+                            simd.transpose8(from.add(16 * i + j), 16, to.add(16 * j + i), 16);
+                        }
                     }
                 }
             }
@@ -89,28 +92,35 @@ impl Kernel for PackTiles<'_> {
     }
 }
 
-/// Features of a row, zeros beyond them; all zero if the row is not in the group.
+/// Features of a row; none if the row is not in the group.
 #[inline(always)]
-fn part<const N: usize>(
-    head: &Head<'_, bf16>,
+fn part<'a>(
+    head: &Head<'a, bf16>,
     row: usize,
     group: &Range<usize>,
     features: &Range<usize>,
-) -> [u16; N] {
-    let mut part = [0; N];
-    if row < group.end {
-        let numbers = &head.row(row)[features.clone()];
-        if let Ok(whole) = <&[bf16; N]>::try_from(numbers) {
-            return whole.map(bf16::to_bits);
-        }
-        for (part, number) in part.iter_mut().zip(numbers) {
-            *part = number.to_bits();
-        }
-    }
-    part
+) -> &'a [bf16] {
+    if row < group.end { &head.row(row)[features.clone()] } else { &[] }
 }
 
-#[inline(always)]
-fn pair(low: u16, high: u16) -> u32 {
-    u32::from(low) | u32::from(high) << 16
+/// At most 32 numbers, zeros after them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn neighbours(numbers: &[bf16]) -> __m512i {
+    let mask = ((1_u64 << numbers.len().min(32)) - 1) as u32;
+    // SAFETY: only what is in the slice is read.
+    unsafe { _mm512_maskz_loadu_epi16(mask, numbers.as_ptr().cast()) }
+}
+
+/// Pairs of at most 16 numbers and as many others, zeros after them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn pairs(low: &[bf16], high: &[bf16]) -> __m512i {
+    let widened = [low, high].map(|numbers| {
+        let mask = ((1_u32 << numbers.len().min(16)) - 1) as u16;
+        // SAFETY: only what is in the slice is read.
+        let numbers = unsafe { _mm256_maskz_loadu_epi16(mask, numbers.as_ptr().cast()) };
+        _mm512_cvtepu16_epi32(numbers)
+    });
+    _mm512_or_si512(widened[0], _mm512_slli_epi32::<16>(widened[1]))
 }
