@@ -229,10 +229,10 @@ mod tests {
                 }
             }
             assert!((reports[0].loss - reports[1].loss).abs() < 1e-6, "{reports:?}");
-            assert!(
-                (reports[0].grad_norm / reports[1].grad_norm - 1.0).abs() < 1e-4,
-                "{reports:?}"
-            );
+            // Where activations are bf16, so are the gradients that the two ways add up in another order.
+            let tolerance = if dtype == DType::BF16 { 1e-2 } else { 1e-4 };
+            let difference = (reports[0].grad_norm / reports[1].grad_norm - 1.0).abs();
+            assert!(difference < tolerance, "{reports:?}");
         }
     }
 

@@ -144,6 +144,8 @@ fn denormals_are_zero() {
 fn the_emulated_tier_is_tested_but_not_chosen() {
     if super::is_active() {
         assert!(tiers().any(|tier| tier == Tier::Amx));
-        assert_ne!(Tier::current(), Tier::Amx);
+        if std::env::var_os("PHOTOMEND_ISA").is_none() {
+            assert_ne!(Tier::current(), Tier::Amx);
+        }
     }
 }
