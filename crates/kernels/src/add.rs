@@ -28,7 +28,7 @@ pub fn add_on(tier: Tier, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.dims() != b.dims() {
         bail!("add: expected one shape, found {:?} and {:?}", a.dims(), b.dims());
     }
-    a.contiguous()?.apply_op2(&b.contiguous()?, Add { tier })
+    crate::recording::apply2(&a.contiguous()?, &b.contiguous()?, Add { tier })
 }
 
 struct Add {

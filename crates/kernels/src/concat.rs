@@ -21,7 +21,7 @@ pub fn concat_channels(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.dims()[..a.rank() - 1] != b.dims()[..b.rank() - 1] {
         bail!("concat_channels: expected one shape, found {:?} and {:?}", a.dims(), b.dims());
     }
-    a.contiguous()?.apply_op2(&b.contiguous()?, Concat { widths })
+    crate::recording::apply2(&a.contiguous()?, &b.contiguous()?, Concat { widths })
 }
 
 struct Concat {

@@ -37,7 +37,7 @@ pub fn channels_last_on(tier: Tier, xs: &Tensor, dtype: DType) -> Result<Tensor>
         return view.to_dtype(dtype);
     }
     let xs = xs.contiguous()?.reshape((b, c, h * w))?;
-    xs.apply_op1(Transpose { tier, to: dtype })?.reshape((b, h, w, c))
+    crate::recording::apply1(&xs, Transpose { tier, to: dtype })?.reshape((b, h, w, c))
 }
 
 /// Reorders to channels first, in f32.
@@ -64,7 +64,7 @@ pub fn channels_first_on(tier: Tier, xs: &Tensor) -> Result<Tensor> {
         return view.to_dtype(DType::F32);
     }
     let xs = xs.contiguous()?.reshape((b, h * w, c))?;
-    xs.apply_op1(Transpose { tier, to: DType::F32 })?.reshape((b, c, h, w))
+    crate::recording::apply1(&xs, Transpose { tier, to: DType::F32 })?.reshape((b, c, h, w))
 }
 
 /// # Errors

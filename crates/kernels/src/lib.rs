@@ -1,6 +1,7 @@
 //! The hot operators of the diffusion engine on CPU, as candle custom ops with their own backward.
 //!
-//! Activations are f32 on the CPU; weights may be stored in f32, bf16 or f16 and are converted while they are packed.
+//! Activations are channels-last, in f32, or in bf16 where the processor multiplies bf16; weights may be stored in
+//! f32, bf16 or f16.
 //! Each operator exists once per instruction tier ([`Tier`]), chosen at run time, and is deterministic: its results
 //! do not depend on the number of threads. `f` is the tier in use, `f_on` takes one.
 //!
@@ -22,6 +23,7 @@ mod memory;
 mod norm;
 mod output;
 mod product;
+mod recording;
 mod simd;
 mod tensors;
 #[cfg(test)]
@@ -30,7 +32,7 @@ mod upsample;
 
 pub use crate::activation::{Activation, activate, activate_on, geglu, geglu_on};
 pub use crate::add::{add, add_on};
-pub use crate::attention::{attention, attention_on};
+pub use crate::attention::{attention, attention_on, cross_attention, self_attention};
 pub use crate::concat::concat_channels;
 pub use crate::conv2d::{conv2d, conv2d_on};
 pub use crate::frozen::{
@@ -42,4 +44,5 @@ pub use crate::linear::{linear, linear_on};
 pub use crate::memory::Allocator;
 pub use crate::norm::{Affine, group_norm, group_norm_on, layer_norm, layer_norm_on};
 pub use crate::product::PackedWeight;
+pub use crate::recording::{Gradients, Recording};
 pub use crate::upsample::{upsample_nearest, upsample_nearest_on};

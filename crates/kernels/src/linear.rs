@@ -37,9 +37,9 @@ pub fn linear_on(
     let op = Linear { tier, bias: fused };
     let xs = xs.contiguous()?;
     let ys = if weight.track_op() {
-        xs.apply_op2(weight, op)?
+        crate::recording::apply2(&xs, weight, op)?
     } else {
-        xs.apply_op1(FrozenLinear { op, weight: weight.clone() })?
+        crate::recording::apply1(&xs, FrozenLinear { op, weight: weight.clone() })?
     };
     match separate {
         Some(bias) => ys.broadcast_add(&bias),

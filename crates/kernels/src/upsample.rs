@@ -32,7 +32,7 @@ pub fn upsample_nearest_on(tier: Tier, xs: &Tensor, height: usize, width: usize)
         bail!("upsample_nearest: cannot resize {:?} to {height}×{width}", xs.dims());
     }
     let op = Nearest { tier, from: (h, w), to: (height, width), channels };
-    xs.contiguous()?.apply_op1(op)
+    crate::recording::apply1(&xs.contiguous()?, op)
 }
 
 #[derive(Clone, Copy)]

@@ -5,7 +5,7 @@ use candle_core::{DType, Module, Tensor};
 use crate::error::Result;
 use crate::nn::{
     Activation, Around, Attention, AttentionConfig, Conv2d, Conv2dConfig, Downsample2D, GroupNorm,
-    Params, ResnetBlock2D, ResnetConfig, TimeScaleShift, Upsample2D, compute_dtype,
+    Params, ResnetBlock2D, ResnetConfig, TimeScaleShift, Upsample2D, compute_dtype, on_kernels,
 };
 use crate::noise::NoiseSource;
 
@@ -111,9 +111,13 @@ impl AttentionBlock {
     }
 
     fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
+        let normed = self.group_norm.forward(xs)?;
+        if on_kernels(xs) {
+            return self.attention.forward_add(&normed, &normed, xs);
+        }
         let (b, h, w, c) = xs.dims4()?;
-        let normed = self.group_norm.forward(xs)?.reshape((b, h * w, c))?; // tokens
-        let residual = xs.reshape((b, h * w, c))?;
+        let tokens = |xs: &Tensor| xs.reshape((b, h * w, c));
+        let (normed, residual) = (tokens(&normed)?, tokens(xs)?);
         self.attention.forward_add(&normed, &normed, &residual)?.reshape((b, h, w, c))
     }
 }

@@ -144,10 +144,10 @@ impl Attention {
     /// The layer's output plus `residual`.
     ///
     /// # Shapes
-    /// - xs: `(b, n, query_dim)`
+    /// - xs: `(b, n, query_dim)`; on the CPU also `(b, h, w, query_dim)`
     /// - context: `(b, m, context_dim)`; not looked at in self-attention
-    /// - residual: `(b, n, query_dim)`
-    /// - returns: `(b, n, query_dim)`
+    /// - residual: the shape of xs
+    /// - returns: the same
     ///
     /// # Errors
     /// Those of the tensor operations.
@@ -157,19 +157,42 @@ impl Attention {
         context: &Tensor,
         residual: &Tensor,
     ) -> candle_core::Result<Tensor> {
-        let (q, mut rest) = match &self.inputs {
-            Inputs::Own(projections) => {
-                let mut all = projections.forward(xs)?;
-                (all.remove(0), all)
-            }
+        let attended = match &self.inputs {
+            Inputs::Own(projections) => self.own(&projections.forward(xs)?)?,
             Inputs::Context { queries, keys_and_values } => {
-                (queries.forward(xs)?, keys_and_values.forward(context)?)
+                self.other(&queries.forward(xs)?, &keys_and_values.forward(context)?)?
             }
         };
-        let (v, k) = (rest.pop(), rest.pop());
-        let (Some(k), Some(v)) = (k, v) else { candle_core::bail!("attention: no keys or values") };
-        let options = AttentionOptions { bias: None, upcast: self.upcast };
-        self.to_out.forward_add(&attention(&q, &k, &v, self.heads, options)?, residual)
+        self.to_out.forward_add(&attended, residual)
+    }
+
+    const fn options(&self) -> AttentionOptions<'static> {
+        AttentionOptions { bias: None, upcast: self.upcast }
+    }
+
+    fn scale(&self, inner: usize) -> f64 {
+        ((inner / self.heads) as f64).powf(-0.5)
+    }
+
+    /// Of queries, keys and values side by side.
+    fn own(&self, qkv: &Tensor) -> candle_core::Result<Tensor> {
+        let inner = qkv.dim(D::Minus1)? / 3;
+        if on_kernels(qkv) {
+            return kernels::self_attention(qkv, self.heads, self.scale(inner));
+        }
+        let part = |at| qkv.narrow(D::Minus1, at * inner, inner);
+        attention(&part(0)?, &part(1)?, &part(2)?, self.heads, self.options())
+    }
+
+    /// Of queries, and keys and values side by side.
+    fn other(&self, q: &Tensor, kv: &Tensor) -> candle_core::Result<Tensor> {
+        let inner = q.dim(D::Minus1)?;
+        if on_kernels(q) {
+            let kv = kv.to_dtype(q.dtype())?;
+            return kernels::cross_attention(q, &kv, self.heads, self.scale(inner));
+        }
+        let part = |at| kv.narrow(D::Minus1, at * inner, inner);
+        attention(q, &part(0)?, &part(1)?, self.heads, self.options())
     }
 }
 

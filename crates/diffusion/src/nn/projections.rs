@@ -70,22 +70,24 @@ impl Projections {
         Ok(Self::Separate(layers.collect::<Result<_>>()?))
     }
 
-    /// The output of each layer; those of fused layers are views of one tensor.
+    /// The outputs of all layers side by side.
     ///
     /// # Shapes
     /// - xs: `(.., inputs)`
-    /// - returns: `(.., outputs)` for each layer
+    /// - returns: `(.., layers · outputs)`
     ///
     /// # Errors
     /// Those of the tensor operations.
-    pub(super) fn forward(&self, xs: &Tensor) -> candle_core::Result<Vec<Tensor>> {
+    pub(super) fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
         match self {
-            Self::Separate(layers) => layers.iter().map(|layer| layer.forward(xs)).collect(),
-            Self::Fused(fused) => {
-                let ys = fused.forward(xs)?;
-                let part = |i| ys.narrow(D::Minus1, i * fused.outputs, fused.outputs);
-                (0..fused.adapters.len()).map(part).collect()
+            Self::Separate(layers) => {
+                let outputs: Vec<Tensor> = layers
+                    .iter()
+                    .map(|layer| layer.forward(xs))
+                    .collect::<candle_core::Result<_>>()?;
+                Tensor::cat(&outputs, D::Minus1)
             }
+            Self::Fused(fused) => fused.forward(xs),
         }
     }
 }

@@ -4,7 +4,9 @@
 use candle_core::{Module, Tensor};
 
 use super::attention::{Attention, AttentionConfig};
-use super::{Around, Conv2d, Conv2dConfig, FeedForward, GroupNorm, LayerNorm, Linear, Params};
+use super::{
+    Around, Conv2d, Conv2dConfig, FeedForward, GroupNorm, LayerNorm, Linear, Params, on_kernels,
+};
 use crate::error::{DiffusionError, Result};
 
 /// The parts of a [`Transformer2D`].
@@ -145,11 +147,14 @@ impl Transformer2D {
                 proj_in.forward_around(xs, Around { norm, ..Around::default() })?
             }
         };
-        let mut hidden = hidden.reshape((b, h * w, self.inner_dim))?; // tokens
+        // Tokens; the kernels take them as the picture's rows, too.
+        let picture = on_kernels(&hidden);
+        let mut hidden =
+            if picture { hidden } else { hidden.reshape((b, h * w, self.inner_dim))? };
         for block in &self.transformer_blocks {
             hidden = block.forward(&hidden, context)?;
         }
-        let hidden = hidden.reshape((b, h, w, self.inner_dim))?;
+        let hidden = if picture { hidden } else { hidden.reshape((b, h, w, self.inner_dim))? };
         match &self.projections {
             Projections::Linear { proj_out, .. } => proj_out.forward_add(&hidden, xs),
             Projections::Pointwise { proj_out, .. } => {

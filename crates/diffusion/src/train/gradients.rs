@@ -6,12 +6,13 @@
 
 use std::collections::HashMap;
 
-use candle_core::backprop::GradStore;
 use candle_core::{Tensor, TensorId, Var};
+use kernels::Recording;
 
 use super::parameters::Parameter;
 use crate::error::Result;
 use crate::models::{UNet2DConditionModel, UnetStage};
+use crate::nn::add;
 
 /// What goes into the network.
 #[derive(Clone, Copy, Debug)]
@@ -42,9 +43,9 @@ impl Gradients {
     }
 
     /// Adds what a backward pass found; the rest of the store is let go of.
-    fn take(&mut self, store: &mut GradStore) -> Result<()> {
+    fn take(&mut self, store: &kernels::Gradients) -> Result<()> {
         for (id, sum) in &mut self.sums {
-            if let Some(gradient) = store.get_id(*id) {
+            if let Some(gradient) = store.get(*id) {
                 *sum = Some(match sum.take() {
                     Some(sum) => (sum + gradient)?,
                     None => gradient.clone(),
@@ -66,9 +67,15 @@ impl Gradients {
             return self.add_by_stage(unet, inputs, loss);
         }
         let Inputs { sample, timestep, context } = inputs;
-        let loss = loss(&unet.forward(sample, timestep, context)?)?;
-        self.take(&mut loss.backward()?)?;
-        Ok(loss.to_scalar()?)
+        let context_leaf = cut(context)?;
+        let (output, recording) = Recording::of(|| unet.forward(sample, timestep, &context_leaf))?;
+        let (loss, gradient) = loss_gradient(&output, loss)?;
+        let mut store = recording.backward(&output, &gradient)?;
+        self.take(&store)?;
+        if let Some(gradient) = store.take(&context_leaf).filter(|_| context.track_op()) {
+            self.take(&pull_back(context, &gradient)?)?;
+        }
+        Ok(loss)
     }
 
     fn add_by_stage(
@@ -102,16 +109,12 @@ impl Gradients {
         }
 
         // 2. the loss
-        let prediction = leaf(&xs, true)?;
+        let (loss, gradient) = loss_gradient(&xs, loss)?;
         drop(xs);
-        let loss = loss(&prediction)?;
-        let mut store = loss.backward()?;
-        self.take(&mut store)?;
         let mut flowing: Vec<Option<Tensor>> = vec![None; kept.len()];
         if let Some(last) = flowing.last_mut() {
-            *last = store.remove(&prediction);
+            *last = Some(gradient);
         }
-        drop(store);
 
         // 3. backward, a stage at a time
         let mut shared_gradients = [None, None];
@@ -127,27 +130,29 @@ impl Gradients {
                 })
                 .transpose()?;
             let mut residuals: Vec<Tensor> = residual.iter().map(|(_, xs)| xs.clone()).collect();
-            let output = unet.run_stage(stage, &xs, &mut residuals, &leaves[0], &leaves[1])?;
-            let mut store = pull_back(&output, &gradient)?;
-            self.take(&mut store)?;
+            let (output, recording) = Recording::of(|| {
+                unet.run_stage(stage, &xs, &mut residuals, &leaves[0], &leaves[1])
+            })?;
+            let mut store = recording.backward(&output, &gradient)?;
+            self.take(&store)?;
             if at > 0 {
-                add_to(&mut flowing[at - 1], store.remove(&xs))?;
+                add_to(&mut flowing[at - 1], store.take(&xs))?;
             }
             if let Some((from, residual)) = residual {
-                add_to(&mut flowing[from], store.remove(&residual))?;
+                add_to(&mut flowing[from], store.take(&residual))?;
             }
             for (sum, leaf) in shared_gradients.iter_mut().zip(&leaves) {
-                add_to(sum, store.remove(leaf))?;
+                add_to(sum, store.take(leaf))?;
             }
         }
 
         // 4. what all stages share: the time embedding, and the text encoder behind the prompts
         for (output, gradient) in shared.into_iter().zip(shared_gradients) {
             if let Some(gradient) = gradient.filter(|_| output.track_op()) {
-                self.take(&mut pull_back(output, &gradient)?)?;
+                self.take(&pull_back(output, &gradient)?)?;
             }
         }
-        Ok(loss.to_scalar()?)
+        Ok(loss)
     }
 }
 
@@ -172,15 +177,30 @@ fn cut(xs: &Tensor) -> candle_core::Result<Tensor> {
     leaf(xs, xs.track_op())
 }
 
-/// The gradients of what `output` was made from, given its own.
-fn pull_back(output: &Tensor, gradient: &Tensor) -> candle_core::Result<GradStore> {
-    (output * gradient)?.sum_all()?.backward()
+/// The loss of a prediction, and the gradient by that.
+fn loss_gradient(
+    prediction: &Tensor,
+    loss: impl Fn(&Tensor) -> Result<Tensor>,
+) -> Result<(f32, Tensor)> {
+    let prediction = leaf(prediction, true)?;
+    let loss = loss(&prediction)?;
+    let gradient = match loss.backward()?.remove(&prediction) {
+        Some(gradient) => gradient,
+        None => prediction.zeros_like()?,
+    };
+    Ok((loss.to_scalar()?, gradient))
+}
+
+/// The gradients of what candle made `output` from.
+fn pull_back(output: &Tensor, gradient: &Tensor) -> candle_core::Result<kernels::Gradients> {
+    let ((), nothing) = Recording::of(|| Ok::<_, candle_core::Error>(()))?;
+    nothing.backward(output, gradient)
 }
 
 fn add_to(sum: &mut Option<Tensor>, gradient: Option<Tensor>) -> candle_core::Result<()> {
     if let Some(gradient) = gradient {
         *sum = Some(match sum.take() {
-            Some(sum) => (sum + gradient)?,
+            Some(sum) => add(&sum, &gradient)?,
             None => gradient,
         });
     }

@@ -30,7 +30,7 @@ pub fn geglu_on(tier: Tier, xs: &Tensor) -> Result<Tensor> {
     if width == 0 || !width.is_multiple_of(2) {
         bail!("geglu: expected an even last dimension, found {:?}", xs.dims());
     }
-    xs.contiguous()?.apply_op1(Geglu { tier, width })
+    crate::recording::apply1(&xs.contiguous()?, Geglu { tier, width })
 }
 
 struct Geglu {

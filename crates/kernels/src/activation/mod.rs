@@ -40,7 +40,7 @@ pub fn activate(xs: &Tensor, activation: Activation) -> Result<Tensor> {
 /// # Errors
 /// Those of [`activate`].
 pub fn activate_on(tier: Tier, xs: &Tensor, activation: Activation) -> Result<Tensor> {
-    xs.contiguous()?.apply_op1(Activate { tier, activation })
+    crate::recording::apply1(&xs.contiguous()?, Activate { tier, activation })
 }
 
 impl Activation {

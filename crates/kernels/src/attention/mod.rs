@@ -12,6 +12,7 @@ mod amx;
 mod backward;
 mod forward;
 mod heads;
+mod joined;
 mod pack;
 mod parts;
 mod product;
@@ -20,6 +21,7 @@ use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, b
 use half::bf16;
 
 use self::heads::{Logs, Number, Sizes, View};
+pub use self::joined::{cross_attention, self_attention};
 use self::parts::Inputs;
 use crate::isa::Tier;
 use crate::simd::dispatch;
@@ -79,7 +81,7 @@ pub fn attention_on(
         let together = tensor.stride().last() == Some(&1);
         if together { Ok(tensor.clone()) } else { tensor.contiguous() }
     };
-    neighbours(q)?.apply_op3(&neighbours(k)?, &neighbours(v)?, op)
+    crate::recording::apply3(&neighbours(q)?, &neighbours(k)?, &neighbours(v)?, op)
 }
 
 /// Exponentials are taken to base 2.
@@ -130,26 +132,46 @@ impl Attention {
         Ok(T::storage(out))
     }
 
-    /// Gradients of q, k and v.
+    /// Gradients of q, k and v, from these, the output and its gradient.
     fn backward<T: Number>(
         &self,
         sizes: &Sizes,
-        tensors: [&Tensor; 5],
+        inputs: [(&CpuStorage, &Layout); 5],
         run: impl Fn(&Self, &Sizes, &Inputs<'_, T>) -> [Vec<T>; 3],
-    ) -> Result<[Tensor; 3]> {
+    ) -> Result<[CpuStorage; 3]> {
         let Some(logs) = self.logs.get() else { bail!("attention: a backward pass only") };
-        let storages = tensors.map(Tensor::storage_and_layout);
-        let [q, k, v, out, grad] = storages
-            .each_ref()
-            .map(|(storage, layout)| View::new(T::slice(cpu(storage)?)?, layout));
+        let [q, k, v, out, grad] =
+            inputs.map(|(storage, layout)| View::new(T::slice(storage)?, layout));
         let inputs = Inputs { q: q?, k: k?, v: v?, out: out?, grad: grad?, logs };
-        let gradients = run(self, sizes, &inputs);
-        let [q, k, v, ..] = tensors;
-        let mut gradients = gradients.into_iter();
-        let mut next = |like: &Tensor| {
-            Tensor::from_vec(gradients.next().unwrap_or_default(), like.dims(), like.device())
-        };
-        Ok([next(q)?, next(k)?, next(v)?])
+        Ok(run(self, sizes, &inputs).map(T::storage))
+    }
+
+    /// Any dtype's forward pass.
+    fn run(&self, sizes: &Sizes, inputs: [(&CpuStorage, &Layout); 3]) -> Result<CpuStorage> {
+        match inputs[0].0 {
+            #[cfg(target_arch = "x86_64")]
+            CpuStorage::BF16(_) if self.has_tiles() => {
+                self.forward::<bf16>(sizes, inputs, amx::forward::forward)
+            }
+            CpuStorage::BF16(_) => self.forward::<bf16>(sizes, inputs, forward::forward),
+            _ => self.forward::<f32>(sizes, inputs, forward::forward),
+        }
+    }
+
+    /// Any dtype's backward pass.
+    fn run_back(
+        &self,
+        sizes: &Sizes,
+        inputs: [(&CpuStorage, &Layout); 5],
+    ) -> Result<[CpuStorage; 3]> {
+        match inputs[0].0 {
+            #[cfg(target_arch = "x86_64")]
+            CpuStorage::BF16(_) if self.has_tiles() => {
+                self.backward::<bf16>(sizes, inputs, amx::backward::backward)
+            }
+            CpuStorage::BF16(_) => self.backward::<bf16>(sizes, inputs, backward::backward),
+            _ => self.backward::<f32>(sizes, inputs, backward::backward),
+        }
     }
 }
 
@@ -168,15 +190,7 @@ impl CustomOp3 for Attention {
         v_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let sizes = self.sizes(q_layout.dims(), k_layout.dims(), v_layout.dims())?;
-        let inputs = [(q, q_layout), (k, k_layout), (v, v_layout)];
-        let out = match q {
-            #[cfg(target_arch = "x86_64")]
-            CpuStorage::BF16(_) if self.has_tiles() => {
-                self.forward::<bf16>(&sizes, inputs, amx::forward::forward)?
-            }
-            CpuStorage::BF16(_) => self.forward::<bf16>(&sizes, inputs, forward::forward)?,
-            _ => self.forward::<f32>(&sizes, inputs, forward::forward)?,
-        };
+        let out = self.run(&sizes, [(q, q_layout), (k, k_layout), (v, v_layout)])?;
         Ok((out, q_layout.shape().clone()))
     }
 
@@ -190,16 +204,24 @@ impl CustomOp3 for Attention {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let sizes = self.sizes(q.dims(), k.dims(), v.dims())?;
         let grad = if grad.stride().last() == Some(&1) { grad.clone() } else { grad.contiguous()? };
-        let tensors = [q, k, v, out, &grad];
-        let [dq, dk, dv] = match q.dtype() {
-            #[cfg(target_arch = "x86_64")]
-            DType::BF16 if self.has_tiles() => {
-                self.backward::<bf16>(&sizes, tensors, amx::backward::backward)?
-            }
-            DType::BF16 => self.backward::<bf16>(&sizes, tensors, backward::backward)?,
-            _ => self.backward::<f32>(&sizes, tensors, backward::backward)?,
-        };
+        let tensors = [q, k, v, out, &grad].map(Tensor::storage_and_layout);
+        let [a, b, c, d, e] =
+            tensors.each_ref().map(|(storage, layout)| cpu(storage).map(|cpu| (cpu, *layout)));
+        let [dq, dk, dv] = self.run_back(&sizes, [a?, b?, c?, d?, e?])?;
+        let [dq, dk, dv] =
+            [(dq, q), (dk, k), (dv, v)].map(|(gradient, like)| tensor_of(gradient, like.dims()));
+        let (dq, dk, dv) = (dq?, dk?, dv?);
         Ok((Some(dq), Some(dk), Some(dv)))
+    }
+}
+
+/// # Errors
+/// If the storage does not have as many numbers as the dimensions.
+fn tensor_of(storage: CpuStorage, dims: &[usize]) -> Result<Tensor> {
+    match storage {
+        CpuStorage::BF16(values) => Tensor::from_vec(values, dims, &candle_core::Device::Cpu),
+        CpuStorage::F32(values) => Tensor::from_vec(values, dims, &candle_core::Device::Cpu),
+        _ => bail!("attention: expected f32 or bf16"),
     }
 }
 

@@ -239,3 +239,37 @@ fn wrong_shapes_are_errors() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn what_lies_side_by_side_gives_the_same() -> Result<()> {
+    let mut numbers = Numbers::new(77);
+    for dtype in [DType::F32, DType::BF16] {
+        let qkv = Var::from_tensor(&numbers.tensor(&[2, 3, 4, 36])?.to_dtype(dtype)?)?;
+        let kv = Var::from_tensor(&numbers.tensor(&[2, 5, 24])?.to_dtype(dtype)?)?;
+        let pull = numbers.tensor(&[2, 12, 12])?.to_dtype(dtype)?;
+        let flat = qkv.reshape((2, 12, 36))?;
+        let part = |at: usize| flat.narrow(2, 12 * at, 12);
+        let half = |at: usize| kv.narrow(2, 12 * at, 12);
+        let gradients = |output: &Tensor, of: &Var| {
+            let output = output.reshape((2, 12, 12))?;
+            let store = (output * &pull)?.sum_all()?.backward()?;
+            store.get(of).expect("a gradient").to_dtype(DType::F32)
+        };
+        let own = attention(&part(0)?, &part(1)?, &part(2)?, 3, 0.4, None)?;
+        let joined = super::self_attention(&qkv, 3, 0.4)?;
+        assert_eq!(joined.dims(), [2, 3, 4, 12]);
+        let values = |xs: &Tensor| xs.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>();
+        assert_eq!(values(&joined)?, values(&own)?);
+        assert_same(&gradients(&joined, &qkv)?, &gradients(&own, &qkv)?, 1e-6);
+
+        let other = attention(&part(0)?, &half(0)?, &half(1)?, 3, 0.4, None)?;
+        let queries = part(0)?.reshape((2, 3, 4, 12))?;
+        let joined = super::cross_attention(&queries, &kv, 3, 0.4)?;
+        assert_eq!(values(&joined)?, values(&other)?);
+        for variable in [&qkv, &kv] {
+            let expected = gradients(&other, variable)?;
+            assert_same(&gradients(&joined, variable)?, &expected, 1e-6);
+        }
+    }
+    Ok(())
+}

@@ -48,9 +48,9 @@ pub fn conv2d_on(
     let (fused, separate) = frozen_bias(bias, out_channels)?;
     let op = Conv2d { tier, stride, padding, bias: fused };
     let ys = if weight.track_op() {
-        xs.apply_op2(weight, op)?
+        crate::recording::apply2(xs, weight, op)?
     } else {
-        xs.apply_op1(FrozenConv2d { op, weight: weight.clone() })?
+        crate::recording::apply1(xs, FrozenConv2d { op, weight: weight.clone() })?
     };
     match separate {
         Some(bias) => ys.broadcast_add(&bias.reshape((1, out_channels, 1, 1))?),

@@ -72,8 +72,8 @@ impl<'a> FrozenConv2d<'a> {
         };
         let xs = xs.contiguous()?;
         match self.residual {
-            None => xs.apply_op1(op),
-            Some(residual) => xs.apply_op2(&residual.contiguous()?, op),
+            None => crate::recording::apply1(&xs, op),
+            Some(residual) => crate::recording::apply2(&xs, &residual.contiguous()?, op),
         }
     }
 }

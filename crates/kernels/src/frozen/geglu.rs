@@ -24,7 +24,7 @@ use crate::tensors::{cpu, from_reals};
 /// # Errors
 /// If a shape, dtype or device is another one, or the weight is not gated.
 pub fn linear_geglu(xs: &Tensor, weight: &PackedWeight) -> Result<Tensor> {
-    xs.contiguous()?.apply_op1(LinearGeglu { weight: weight.clone() })
+    crate::recording::apply1(&xs.contiguous()?, LinearGeglu { weight: weight.clone() })
 }
 
 struct LinearGeglu {

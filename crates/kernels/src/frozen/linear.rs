@@ -24,8 +24,8 @@ pub fn linear_frozen(
     let op = FrozenLinear { weight: weight.clone() };
     let xs = xs.contiguous()?;
     match residual {
-        None => xs.apply_op1(op),
-        Some(residual) => xs.apply_op2(&residual.contiguous()?, op),
+        None => crate::recording::apply1(&xs, op),
+        Some(residual) => crate::recording::apply2(&xs, &residual.contiguous()?, op),
     }
 }
 

@@ -40,7 +40,7 @@ impl LowRank<'_> {
 /// If a shape, dtype or device is another one, or the rank is larger than [`LowRank::MAX_RANK`].
 pub fn linear_lora(xs: &Tensor, weight: &PackedWeight, low: LowRank<'_>) -> Result<Tensor> {
     let op = LoraLinear { weight: weight.clone(), scale: low.scale as f32 };
-    xs.contiguous()?.apply_op3(&low.down.contiguous()?, &low.up.contiguous()?, op)
+    crate::recording::apply3(&xs.contiguous()?, &low.down.contiguous()?, &low.up.contiguous()?, op)
 }
 
 struct LoraLinear {

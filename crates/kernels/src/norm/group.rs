@@ -48,7 +48,12 @@ pub fn group_norm_on(
     let (weight, bias) = affine.checked(channels)?;
     let rows = xs.dims()[1..xs.rank() - 1].iter().product();
     let size = Groups { images, rows, channels, groups, eps: affine.eps };
-    xs.contiguous()?.apply_op3(&weight, &bias, GroupNorm { tier, size, activation })
+    crate::recording::apply3(
+        &xs.contiguous()?,
+        &weight,
+        &bias,
+        GroupNorm { tier, size, activation },
+    )
 }
 
 /// `activation(x · scale + shift)` of one pixel.

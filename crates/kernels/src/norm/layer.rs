@@ -39,7 +39,7 @@ pub fn layer_norm_on(tier: Tier, xs: &Tensor, affine: Affine<'_>) -> Result<Tens
     }
     let (weight, bias) = affine.checked(features)?;
     let op = LayerNorm { tier, features, eps: affine.eps };
-    xs.contiguous()?.apply_op3(&weight, &bias, op)
+    crate::recording::apply3(&xs.contiguous()?, &weight, &bias, op)
 }
 
 #[derive(Clone, Copy)]
