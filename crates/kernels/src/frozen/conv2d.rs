@@ -7,7 +7,7 @@ use super::norm_before::{Norm, NormBefore};
 use super::padded::{Copy, Padding, Prologue};
 use super::{Finish, check_dtype, numbers, product, with_real};
 use crate::buffer::written;
-use crate::product::{Call, Engine, Epilogue, Map, PackedWeight, Rows, Shared, Side};
+use crate::product::{Call, Engine, Epilogue, Map, PackedWeight, Rows, Shared, Side, Windowed};
 use crate::simd::Real;
 use crate::tensors::{cpu, from_reals};
 
@@ -295,6 +295,12 @@ struct Windows {
 }
 
 impl Windows {
+    /// Sides of the padded picture for whole tiles of `tile` by `tile` outputs.
+    fn padded(&self, tile: usize) -> (usize, usize) {
+        let side = |out: usize, k: usize| (out.next_multiple_of(tile) - 1) * self.stride + k;
+        (side(self.out.0, self.kernel.0), side(self.out.1, self.kernel.1))
+    }
+
     fn multiply<T: Engine>(
         &self,
         xs: &[T],
@@ -304,10 +310,14 @@ impl Windows {
     ) -> Vec<T> {
         let (kh, kw) = self.kernel;
         let (height, width) = self.out;
-        let padded = ((height - 1) * self.stride + kh, (width - 1) * self.stride + kw);
-        let padding = Padding { padded, ..self.padding };
+        let mut padding = Padding { padded: self.padded(1), ..self.padding };
         let pixel = padding.pixel::<T>();
-        let mut map = Map::exact(padding.images, self.out, padded, pixel, self.stride);
+        let map = |padding: &Padding| {
+            Map::exact(padding.images, self.out, padding.padded, pixel, self.stride)
+        };
+        let tile = T::tile(&side, &map(&padding));
+        padding.padded = self.padded(tile.unwrap_or(1));
+        let (padded, mut map) = (padding.padded, map(&padding));
         if T::ROW_STEP > 1 {
             map = map.in_tiles();
         }
@@ -326,21 +336,22 @@ impl Windows {
         // SAFETY: every output pixel is the target of one row, and the engine finishes all its columns.
         unsafe {
             written(outputs * columns, |out| {
-                T::multiply(&Call {
-                    rows: Rows::Pixels(map),
-                    a: picture.as_slice(),
-                    side,
-                    taps: &taps,
-                    extra: None,
-                    epilogue: Epilogue {
-                        bias: ends.bias,
-                        image_bias: image_bias,
-                        residual: ends.residual,
-                        gated: false,
-                        columns,
-                        out: Shared(out),
-                    },
-                });
+                let epilogue = Epilogue {
+                    bias: ends.bias,
+                    image_bias,
+                    residual: ends.residual,
+                    gated: false,
+                    columns,
+                    out: Shared(out),
+                };
+                let a = picture.as_slice();
+                match tile {
+                    Some(tile) => T::multiply_tiles(&Windowed { map, a, side, tile, epilogue }),
+                    None => {
+                        let rows = Rows::Pixels(map);
+                        T::multiply(&Call { rows, a, side, taps: &taps, extra: None, epilogue });
+                    }
+                }
             })
         }
     }

@@ -47,7 +47,7 @@ pub(crate) fn multiply(call: &Call<'_, f32>) {
     }
     let width = side.vectors() * side.tier().lanes();
     let tasks =
-        Tasks::new(count, rows_in_task(4 * rows.stride(), 8), side.columns().div_ceil(width));
+        Tasks::new(count, rows_in_task(4 * rows.stride(), 8), side.columns().div_ceil(width), 8);
     (0..tasks.count()).into_par_iter().with_max_len(1).for_each_init(
         Scratch::default,
         |scratch, task| {
@@ -129,7 +129,7 @@ impl Kernel for Task<'_> {
 /// # Safety
 /// The block is one that was cut for this side.
 #[inline(always)]
-unsafe fn panel_of<S: Simd>(
+pub(super) unsafe fn panel_of<S: Simd>(
     simd: S,
     side: &Side<'_>,
     block: Block,
@@ -169,18 +169,18 @@ unsafe fn panel_of<S: Simd>(
 }
 
 /// Every row of a task against a panel's part of a block of the depth.
-struct Sweep<'a> {
-    a: &'a [f32],
-    offsets: &'a [usize],
+pub(super) struct Sweep<'a> {
+    pub(super) a: &'a [f32],
+    pub(super) offsets: &'a [usize],
     /// From a row's start to the block; none if rows are those of the other product.
-    base: Option<usize>,
+    pub(super) base: Option<usize>,
     /// First row, distance between rows and last row of the other product.
-    low: (usize, usize, usize),
-    b: *const f32,
-    depth: usize,
-    sums: *mut f32,
-    vectors: usize,
-    accumulate: bool,
+    pub(super) low: (usize, usize, usize),
+    pub(super) b: *const f32,
+    pub(super) depth: usize,
+    pub(super) sums: *mut f32,
+    pub(super) vectors: usize,
+    pub(super) accumulate: bool,
 }
 
 impl Kernel for Sweep<'_> {
