@@ -244,14 +244,6 @@ unsafe fn micro<S: Simd, const V: usize, const R: usize>(
     accumulate: bool,
 ) {
     let mut sums = [[simd.zero(); V]; R];
-    if accumulate {
-        for r in 0..R {
-            for v in 0..V {
-                // SAFETY: the caller's word.
-                sums[r][v] = unsafe { simd.load(to.add((r * V + v) * S::LANES)) };
-            }
-        }
-    }
     for k in 0..depth {
         // SAFETY: step by step through the rows and the panel.
         unsafe {
@@ -271,7 +263,12 @@ unsafe fn micro<S: Simd, const V: usize, const R: usize>(
     for r in 0..R {
         for v in 0..V {
             // SAFETY: the caller's word.
-            unsafe { simd.store(to.add((r * V + v) * S::LANES), sums[r][v]) };
+            unsafe {
+                let to = to.add((r * V + v) * S::LANES);
+                // Blocks are summed on their own: rounding errors grow with the length of a sum.
+                let sum = if accumulate { simd.add(simd.load(to), sums[r][v]) } else { sums[r][v] };
+                simd.store(to, sum);
+            }
         }
     }
 }

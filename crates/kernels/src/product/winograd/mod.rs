@@ -12,6 +12,7 @@
 mod transforms;
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
@@ -83,21 +84,29 @@ fn tiled<F: Minimal<N, M>, const N: usize, const M: usize>(call: &Windowed<'_, f
         * 8;
     let block = count.div_ceil(count.div_ceil(block)).next_multiple_of(8);
     let tasks = Tasks::new(count, block, side.columns().div_ceil(width), knob("W_TASKS", 4));
-    (0..tasks.count()).into_par_iter().with_max_len(1).for_each_init(
-        Scratch::default,
-        |scratch, task| {
-            let (rows, panels) = tasks.get(task);
-            let task = Task::<F, N, M> {
-                call,
-                tiles,
-                depths: &depths,
-                piece: step.max(MAX_LANES),
-                rows,
-                panels,
-                scratch,
-                filter: std::marker::PhantomData,
-            };
-            dispatch(side.tier(), task);
+    let next = AtomicUsize::new(0);
+    // Each thread takes task after task: scratch is megabytes, too much to make for each task.
+    (0..rayon::current_num_threads().min(tasks.count())).into_par_iter().with_max_len(1).for_each(
+        |_| {
+            let mut scratch = Scratch::default();
+            loop {
+                let task = next.fetch_add(1, Ordering::Relaxed);
+                if task >= tasks.count() {
+                    return;
+                }
+                let (rows, panels) = tasks.get(task);
+                let task = Task::<F, N, M> {
+                    call,
+                    tiles,
+                    depths: &depths,
+                    piece: step.max(MAX_LANES),
+                    rows,
+                    panels,
+                    scratch: &mut scratch,
+                    filter: std::marker::PhantomData,
+                };
+                dispatch(side.tier(), task);
+            }
         },
     );
 }
@@ -177,12 +186,11 @@ impl<F: Minimal<N, M>, const N: usize, const M: usize> Kernel for Task<'_, F, N,
         let depth = side.depth();
         let count = rows.len();
         let padded = count.next_multiple_of(S::TILE_ROWS);
-        // 1. the inputs of all tiles, `[place][tile][channel]`: neighbouring tiles and places are not a multiple of
-        // 4 kB apart, which would put them on the same lines of the first-level cache
+        // 1. the inputs of all tiles, `[tile][place][channel]`; neighbours are not a multiple of 4 kB apart, which would
+        // put them on the same lines of the first-level cache
         let stride = depth.next_multiple_of(MAX_LANES) + MAX_LANES;
-        let input_plane = count * stride + MAX_LANES;
-        let input_numbers = N * N * input_plane;
-        let to = inputs.reserve(input_numbers);
+        let per_tile = N * N * stride + MAX_LANES;
+        let to = inputs.reserve(count * per_tile);
         let line = call.map.padded.1 * depth;
         for (at, tile) in rows.clone().enumerate() {
             let from = tiles.offset(tile);
@@ -190,16 +198,16 @@ impl<F: Minimal<N, M>, const N: usize, const M: usize> Kernel for Task<'_, F, N,
                 // SAFETY: the last tile was checked in `tiled`; there is room for a tile's channels.
                 unsafe {
                     let from = call.a.as_ptr().add(from + channel);
-                    let to = to.add(at * stride + channel);
-                    transforms::input::<S, F, N, M>(simd, from, (line, depth), to, input_plane);
+                    let to = to.add(at * per_tile + channel);
+                    transforms::input::<S, F, N, M>(simd, from, (line, depth), to, stride);
                 }
             }
         }
         // SAFETY: reserved, and initialised.
-        let inputs = unsafe { std::slice::from_raw_parts(to, input_numbers) };
+        let inputs = unsafe { std::slice::from_raw_parts(to, count * per_tile) };
         offsets.clear();
         // Rows that fill the last tile of registers are the last row again.
-        offsets.extend((0..padded).map(|row| row.min(count - 1) * stride));
+        offsets.extend((0..padded).map(|row| row.min(count - 1) * per_tile));
         let width = side.vectors() * S::LANES;
         let most = depths.iter().map(|block| block.len).max().unwrap_or(0);
         let weight_plane = most * width + MAX_LANES;
@@ -237,7 +245,7 @@ impl<F: Minimal<N, M>, const N: usize, const M: usize> Kernel for Task<'_, F, N,
                     let sweep = Sweep {
                         a: inputs,
                         offsets,
-                        base: Some(place * input_plane + block.start),
+                        base: Some(place * stride + block.start),
                         low: (0, 0, 0),
                         b: weights.wrapping_add(place * weight_plane),
                         depth: block.len,

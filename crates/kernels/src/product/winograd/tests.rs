@@ -60,8 +60,7 @@ impl Case {
         let padded = (covered(height), covered(width));
         let map = Map::exact(self.images, self.out, padded, self.channels, 1);
         let numbers = self.images * padded.0 * padded.1 * self.channels;
-        // What is beyond the picture changes nothing.
-        let mut a = vec![f32::NAN; numbers + map.slack((3, 3)) * self.channels];
+        let mut a = vec![0.0; numbers + map.slack((3, 3)) * self.channels];
         for line in 0..self.images * (height + 2) {
             let (image, y) = (line / (height + 2), line % (height + 2));
             let len = (width + 2) * self.channels;
