@@ -5,8 +5,9 @@
 //! so that a tap is an offset into the (padded) picture and the im2col matrix never exists. What follows a product
 //! (bias, non-linearity, residual) is done to each block of the output while it is in the first-level cache.
 //!
-//! There are two engines: one of f32 for every tier, and one of bf16 for tiers that multiply pairs of bf16.
-//! Both sum each element over the depth in an order that depends on the depth alone: results do not depend on how the
+//! There are two engines: one of f32 for every tier, and one of bf16 for tiers that multiply pairs of bf16. That of f32
+//! takes 3×3 convolutions by tiles of outputs, with fewer products ([`winograd`]).
+//! All sum each element over the depth in an order that depends on the depth alone: results do not depend on how the
 //! work is split, nor on the number of threads.
 
 mod epilogue;

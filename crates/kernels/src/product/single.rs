@@ -103,8 +103,9 @@ impl Kernel for Task<'_> {
                 };
                 // SAFETY: the block is one of the side's.
                 let b = unsafe { panel_of(simd, side, block, panel, vectors, weights) };
+                // Rows lie in the activations, as was checked in `multiply`.
                 let sweep = Sweep {
-                    a,
+                    a: a.as_ptr(),
                     offsets,
                     base,
                     low: (rows.start, side.depth(), last),
@@ -169,8 +170,10 @@ pub(super) unsafe fn panel_of<S: Simd>(
 }
 
 /// Every row of a task against a panel's part of a block of the depth.
+///
+/// Whoever runs it vouches that every row can be read for the depth, and that the weights and the sums are there.
 pub(super) struct Sweep<'a> {
-    pub(super) a: &'a [f32],
+    pub(super) a: *const f32,
     pub(super) offsets: &'a [usize],
     /// From a row's start to the block; none if rows are those of the other product.
     pub(super) base: Option<usize>,
@@ -211,17 +214,16 @@ impl Sweep<'_> {
         } = self;
         let width = V * S::LANES;
         for (tile, offsets) in offsets.chunks_exact(R).enumerate() {
-            let mut rows = [a.as_ptr(); R];
+            let mut rows = [a; R];
             for r in 0..R {
                 let at = match base {
                     Some(base) => offsets[r] + base,
                     None => (first + tile * R + r).min(last) * stride,
                 };
-                debug_assert!(at + depth <= a.len());
-                // SAFETY: the rows lie in the activations (checked in `multiply`).
+                // SAFETY: the caller's word.
                 rows[r] = unsafe { rows[r].add(at) };
             }
-            // SAFETY: the sums have the tile, the weights `depth` steps.
+            // SAFETY: as above.
             unsafe {
                 let sums = sums.add(tile * R * width);
                 micro::<S, V, R>(simd, &rows, b, depth, sums, accumulate);

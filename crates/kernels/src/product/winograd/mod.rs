@@ -1,13 +1,16 @@
 //! 3×3 convolutions of stride 1 in f32 by minimal filtering: Lavin and Gray, "Fast Algorithms for Convolutional Neural
 //! Networks" (2016).
 //!
-//! A tile of 2×2 outputs takes 16 products a channel where the direct sum takes 36. Inputs of a tile and weights are
-//! transformed; at each of the 16 places of a tile, tiles by channels times channels by columns is then an ordinary
-//! product; and sums are transformed back to outputs.
+//! A tile of 4×4 outputs takes 36 products a channel where the direct sum takes 144, one of 2×2 outputs 16 for 36.
+//! Inputs of a tile and weights are transformed; at each of the 36 or 16 places of a tile, tiles by channels times
+//! channels by columns is then an ordinary product; and sums are transformed back to outputs.
+//!
+//! Errors are those of the direct sum for tiles of 2×2, and some five times as large for tiles of 4×4: 2e-6 of the
+//! largest output, whatever the depth, as blocks of it are summed on their own.
 //!
 //! A task is a block of tiles by a few panels of columns. Its inputs are transformed once and stay in the second-level
 //! cache. Weights are transformed when they are needed, a block of channels of a panel at a time, for all tiles of the
-//! task: kept, transformed weights would take 1.8 times the memory of the weights themselves.
+//! task: kept, transformed weights would take up to four times the memory of the weights themselves.
 
 mod transforms;
 
@@ -21,22 +24,28 @@ use super::packed::Side;
 use super::rows::NO_TARGET;
 use super::single::{Sweep, panel_of};
 use super::{Block, Map, Tasks, Windowed, blocks};
-use crate::buffer::Buffer;
+use crate::buffer::{Aligned, Buffer};
 use crate::gemm::{MAX_VECTORS, MAX_WIDTH};
 use crate::simd::{Kernel, MAX_LANES, Simd, dispatch};
 
-fn knob(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|x| x.parse().ok()).unwrap_or(default)
-}
+/// Channels from which on transforms of inputs cost less than they save.
+const LEAST_CHANNELS: usize = 4;
+/// Outputs on a side of a tile, and tiles from which on it is worth while to transform the weights.
+const LEAST_TILES: [(usize, usize); 2] = [(4, 9), (2, 16)];
+/// The most channels whose weights are transformed at a time: with the widest tile and panel, 660 kB.
+const DEPTH_BLOCK: usize = 96;
+/// Transformed inputs of a task, if they are no fewer than 32 tiles.
+const INPUT_BYTES: usize = 1536 << 10;
 
-/// Outputs on a side of a tile, if a convolution is faster that way.
+/// Outputs on a side of a tile, if a convolution is faster by tiles.
 pub(crate) fn tile(side: &Side<'_>, map: &Map) -> Option<usize> {
-    if side.packed().order.kernel != (3, 3) || map.stride != 1 {
+    let fits = side.packed().order.kernel == (3, 3) && map.stride == 1;
+    if !fits || side.depth() < LEAST_CHANNELS {
         return None;
     }
-    let tile = knob("W_TILE", 2);
-    let tiles = map.images * map.out_height.div_ceil(tile) * map.out_width.div_ceil(tile);
-    (tiles >= knob("W_MIN", 48) && side.depth() >= 16 && side.columns() >= 16).then_some(tile)
+    let tiles =
+        |tile: usize| map.images * map.out_height.div_ceil(tile) * map.out_width.div_ceil(tile);
+    LEAST_TILES.into_iter().find(|&(tile, least)| tiles(tile) >= least).map(|(tile, _)| tile)
 }
 
 /// Multiplies and finishes all outputs.
@@ -68,27 +77,26 @@ fn tiled<F: Minimal<N, M>, const N: usize, const M: usize>(call: &Windowed<'_, f
     let corner = (N - 1) * (map.padded.1 + 1) * depth;
     let reach = tiles.offset(count - 1) + corner + depth.next_multiple_of(MAX_LANES);
     assert!(reach <= a.len(), "the tiles lie in the picture");
-    let (step, most) = match side {
-        Side::Forward(_) => (1, knob("W_DEPTH", 80)),
-        // A transposed block starts with a panel.
-        Side::Transposed(packed) => {
-            let width = packed.order.width();
-            (width, (knob("W_DEPTH", 96) / width).max(1) * width)
-        }
+    // A transposed block starts with a panel.
+    let step = match side {
+        Side::Forward(_) => 1,
+        Side::Transposed(_) => order.width(),
     };
-    let depths = blocks(1, depth, most, step);
+    let depths = blocks(1, depth, (DEPTH_BLOCK / step).max(1) * step, step);
     let width = side.vectors() * side.tier().lanes();
-    let block = (knob("W_CACHE", 1280 << 10) / (4 * N * N * depth))
-        .clamp(knob("W_LO", 64), knob("W_HI", 128))
-        / 8
-        * 8;
-    let block = count.div_ceil(count.div_ceil(block)).next_multiple_of(8);
-    let tasks = Tasks::new(count, block, side.columns().div_ceil(width), knob("W_TASKS", 4));
+    let block = (INPUT_BYTES / (4 * N * N * depth)).clamp(128 / M, 64) / 8 * 8;
+    let tasks = Tasks::new(count, block, side.columns().div_ceil(width), 2);
+    let most = depths.iter().map(|block| block.len).max().unwrap_or(0);
+    let strides = Strides {
+        channels: depth.next_multiple_of(MAX_LANES) + MAX_LANES,
+        weights: most * width + MAX_LANES,
+        sums: block.next_multiple_of(8) * width + MAX_LANES,
+    };
     let next = AtomicUsize::new(0);
     // Each thread takes task after task: scratch is megabytes, too much to make for each task.
     (0..rayon::current_num_threads().min(tasks.count())).into_par_iter().with_max_len(1).for_each(
         |_| {
-            let mut scratch = Scratch::default();
+            let mut scratch = Scratch::new::<N>(strides, block);
             loop {
                 let task = next.fetch_add(1, Ordering::Relaxed);
                 if task >= tasks.count() {
@@ -99,6 +107,7 @@ fn tiled<F: Minimal<N, M>, const N: usize, const M: usize>(call: &Windowed<'_, f
                     call,
                     tiles,
                     depths: &depths,
+                    strides,
                     piece: step.max(MAX_LANES),
                     rows,
                     panels,
@@ -153,20 +162,57 @@ impl<const M: usize> Tiles<M> {
     }
 }
 
-#[derive(Default)]
+/// Numbers between neighbours in scratch. None is a multiple of 4 kB, which would put the places of a tile on the same
+/// lines of the first-level cache.
+#[derive(Clone, Copy)]
+struct Strides {
+    /// Between places of a tile's inputs.
+    channels: usize,
+    /// Between places of a block of weights.
+    weights: usize,
+    /// Between places of the sums.
+    sums: usize,
+}
+
 struct Scratch {
     offsets: Vec<usize>,
-    inputs: Buffer,
+    /// `[tile][place][channel]`
+    inputs: Aligned<f32>,
     /// Under each tap, the part of a panel that is transformed next.
     taps: [Buffer; 9],
-    weights: Buffer,
-    sums: Buffer,
+    /// `[place][channel][column]`
+    weights: Aligned<f32>,
+    /// `[place][tile][column]`
+    sums: Aligned<f32>,
+}
+
+impl Scratch {
+    /// For tasks of up to `block` tiles.
+    fn new<const N: usize>(strides: Strides, block: usize) -> Self {
+        // SAFETY: a task reads only what it wrote.
+        let room = |numbers: usize| unsafe { Aligned::uninitialised(numbers) };
+        Self {
+            offsets: Vec::new(),
+            inputs: room(block * strides.tile::<N>()),
+            taps: Default::default(),
+            weights: room(N * N * strides.weights),
+            sums: room(N * N * strides.sums),
+        }
+    }
+}
+
+impl Strides {
+    /// Between the inputs of tiles.
+    const fn tile<const N: usize>(self) -> usize {
+        N * N * self.channels + MAX_LANES
+    }
 }
 
 struct Task<'a, F, const N: usize, const M: usize> {
     call: &'a Windowed<'a, f32>,
     tiles: Tiles<M>,
     depths: &'a [Block],
+    strides: Strides,
     /// Channels of a panel that are transformed at once.
     piece: usize,
     rows: Range<usize>,
@@ -180,17 +226,14 @@ impl<F: Minimal<N, M>, const N: usize, const M: usize> Kernel for Task<'_, F, N,
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { call, tiles, depths, piece, rows, panels, scratch, .. } = self;
+        let Self { call, tiles, depths, strides, piece, rows, panels, scratch, .. } = self;
         let Scratch { offsets, inputs, taps, weights, sums } = scratch;
+        let (inputs, weights, sums) =
+            (inputs.as_mut_ptr(), weights.as_mut_ptr(), sums.as_mut_ptr());
         let side = &call.side;
-        let depth = side.depth();
-        let count = rows.len();
-        let padded = count.next_multiple_of(S::TILE_ROWS);
-        // 1. the inputs of all tiles, `[tile][place][channel]`; neighbours are not a multiple of 4 kB apart, which would
-        // put them on the same lines of the first-level cache
-        let stride = depth.next_multiple_of(MAX_LANES) + MAX_LANES;
-        let per_tile = N * N * stride + MAX_LANES;
-        let to = inputs.reserve(count * per_tile);
+        let (depth, width) = (side.depth(), side.vectors() * S::LANES);
+        let last = rows.len() - 1;
+        // 1. the inputs of all tiles
         let line = call.map.padded.1 * depth;
         for (at, tile) in rows.clone().enumerate() {
             let from = tiles.offset(tile);
@@ -198,22 +241,21 @@ impl<F: Minimal<N, M>, const N: usize, const M: usize> Kernel for Task<'_, F, N,
                 // SAFETY: the last tile was checked in `tiled`; there is room for a tile's channels.
                 unsafe {
                     let from = call.a.as_ptr().add(from + channel);
-                    let to = to.add(at * per_tile + channel);
-                    transforms::input::<S, F, N, M>(simd, from, (line, depth), to, stride);
+                    let to = inputs.add(at * strides.tile::<N>() + channel);
+                    transforms::input::<S, F, N, M>(
+                        simd,
+                        from,
+                        (line, depth),
+                        to,
+                        strides.channels,
+                    );
                 }
             }
         }
-        // SAFETY: reserved, and initialised.
-        let inputs = unsafe { std::slice::from_raw_parts(to, count * per_tile) };
         offsets.clear();
         // Rows that fill the last tile of registers are the last row again.
-        offsets.extend((0..padded).map(|row| row.min(count - 1) * per_tile));
-        let width = side.vectors() * S::LANES;
-        let most = depths.iter().map(|block| block.len).max().unwrap_or(0);
-        let weight_plane = most * width + MAX_LANES;
-        let weights = weights.reserve(N * N * weight_plane);
-        let sum_plane = padded * width + MAX_LANES;
-        let sums = sums.reserve(N * N * sum_plane);
+        let padded = rows.len().next_multiple_of(S::TILE_ROWS);
+        offsets.extend((0..padded).map(|row| row.min(last) * strides.tile::<N>()));
         for panel in panels {
             let first = panel * width;
             let vectors = (side.columns() - first).div_ceil(S::LANES).min(MAX_VECTORS);
@@ -236,20 +278,20 @@ impl<F: Minimal<N, M>, const N: usize, const M: usize> Kernel for Task<'_, F, N,
                         // SAFETY: inside the part, for which there is room.
                         unsafe {
                             let to = to.add(at);
-                            transforms::weight::<S, F, N, M>(simd, &from, at, to, weight_plane);
+                            transforms::weight::<S, F, N, M>(simd, &from, at, to, strides.weights);
                         }
                     }
                 }
-                // 3. a product at each place
+                // 3. a product at each place, of inputs and weights that were just written
                 for place in 0..N * N {
                     let sweep = Sweep {
                         a: inputs,
                         offsets,
-                        base: Some(place * stride + block.start),
+                        base: Some(place * strides.channels + block.start),
                         low: (0, 0, 0),
-                        b: weights.wrapping_add(place * weight_plane),
+                        b: weights.wrapping_add(place * strides.weights),
                         depth: block.len,
-                        sums: sums.wrapping_add(place * sum_plane),
+                        sums: sums.wrapping_add(place * strides.sums),
                         vectors,
                         accumulate: at > 0,
                     };
@@ -267,7 +309,7 @@ impl<F: Minimal<N, M>, const N: usize, const M: usize> Kernel for Task<'_, F, N,
                     unsafe {
                         let from = sums.add(at * width + column);
                         let to = outputs.as_mut_ptr().add(column);
-                        transforms::output::<S, F, N, M>(simd, from, sum_plane, to, width);
+                        transforms::output::<S, F, N, M>(simd, from, strides.sums, to, width);
                     }
                 }
                 tiles.targets(tile, &mut targets[..M * M]);
