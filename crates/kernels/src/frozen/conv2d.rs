@@ -4,10 +4,10 @@ use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 
 use super::norm_before::{Norm, NormBefore};
-use super::padded::{Copy, Padding, Prologue};
+use super::padded::{Copy, Padding};
+use super::windows::{Ends, Windows};
 use super::{Finish, check_dtype, numbers, product, with_real};
-use crate::buffer::written;
-use crate::product::{Call, Engine, Epilogue, Map, PackedWeight, Rows, Shared, Side, Windowed};
+use crate::product::{Engine, PackedWeight, Side};
 use crate::simd::Real;
 use crate::tensors::{cpu, from_reals};
 
@@ -277,84 +277,6 @@ fn shrink<T: Real>(grad: &[T], sizes: Sizes) -> Vec<T> {
         },
     );
     sums
-}
-
-/// What is added to a convolution's product.
-struct Ends<'a, T> {
-    bias: Option<&'a [f32]>,
-    image_bias: Option<&'a [f32]>,
-    residual: Option<&'a [T]>,
-}
-
-/// A kernel over a padded picture.
-struct Windows {
-    padding: Padding,
-    kernel: (usize, usize),
-    stride: usize,
-    out: (usize, usize),
-}
-
-impl Windows {
-    /// Sides of the padded picture for whole tiles of `tile` by `tile` outputs.
-    fn padded(&self, tile: usize) -> (usize, usize) {
-        let side = |out: usize, k: usize| (out.next_multiple_of(tile) - 1) * self.stride + k;
-        (side(self.out.0, self.kernel.0), side(self.out.1, self.kernel.1))
-    }
-
-    fn multiply<T: Engine>(
-        &self,
-        xs: &[T],
-        side: Side<'_>,
-        ends: &Ends<'_, T>,
-        prologue: &impl Prologue<T>,
-    ) -> Vec<T> {
-        let (kh, kw) = self.kernel;
-        let (height, width) = self.out;
-        let mut padding = Padding { padded: self.padded(1), ..self.padding };
-        let pixel = padding.pixel::<T>();
-        let map = |padding: &Padding| {
-            Map::exact(padding.images, self.out, padding.padded, pixel, self.stride)
-        };
-        let tile = T::tile(&side, &map(&padding));
-        padding.padded = self.padded(tile.unwrap_or(1));
-        let (padded, mut map) = (padding.padded, map(&padding));
-        if T::ROW_STEP > 1 {
-            map = map.in_tiles();
-        }
-        let picture = padding.fill(side.tier(), xs, &map, self.kernel, prologue);
-        let taps: Vec<usize> =
-            (0..kh * kw).map(|tap| (tap / kw * padded.1 + tap % kw) * pixel).collect();
-        let outputs = padding.images * height * width;
-        let columns = side.columns();
-        let image_bias = ends.image_bias.map(|bias| (bias, height * width));
-        if let Some((bias, _)) = &image_bias {
-            assert_eq!(bias.len(), padding.images * columns, "a bias for each image");
-        }
-        if let Some(residual) = ends.residual {
-            assert_eq!(residual.len(), outputs * columns, "a residual for each output");
-        }
-        // SAFETY: every output pixel is the target of one row, and the engine finishes all its columns.
-        unsafe {
-            written(outputs * columns, |out| {
-                let epilogue = Epilogue {
-                    bias: ends.bias,
-                    image_bias,
-                    residual: ends.residual,
-                    gated: false,
-                    columns,
-                    out: Shared(out),
-                };
-                let a = picture.as_slice();
-                match tile {
-                    Some(tile) => T::multiply_tiles(&Windowed { map, a, side, tile, epilogue }),
-                    None => {
-                        let rows = Rows::Pixels(map);
-                        T::multiply(&Call { rows, a, side, taps: &taps, extra: None, epilogue });
-                    }
-                }
-            })
-        }
-    }
 }
 
 impl CustomOp1 for Op {

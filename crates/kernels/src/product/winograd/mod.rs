@@ -34,7 +34,7 @@ const LEAST_CHANNELS: usize = 4;
 const LEAST_TILES: [(usize, usize); 2] = [(4, 9), (2, 16)];
 /// The most channels whose weights are transformed at a time: with the widest tile and panel, 660 kB.
 const DEPTH_BLOCK: usize = 96;
-/// Transformed inputs of a task, if they are no fewer than 32 tiles.
+/// Transformed inputs of a task, more or less; but no fewer than 32 tiles of 4×4, or 64 of 2×2.
 const INPUT_BYTES: usize = 1536 << 10;
 
 /// Outputs on a side of a tile, if a convolution is faster by tiles.
@@ -85,12 +85,15 @@ fn tiled<F: Minimal<N, M>, const N: usize, const M: usize>(call: &Windowed<'_, f
     let depths = blocks(1, depth, (DEPTH_BLOCK / step).max(1) * step, step);
     let width = side.vectors() * side.tier().lanes();
     let block = (INPUT_BYTES / (4 * N * N * depth)).clamp(128 / M, 64) / 8 * 8;
+    // Blocks are stretched or shortened to be alike: a short one would transform all weights again for a few tiles.
+    let parts = ((2 * count + block) / (2 * block)).max(1);
+    let block = count.div_ceil(parts).next_multiple_of(8);
     let tasks = Tasks::new(count, block, side.columns().div_ceil(width), 2);
     let most = depths.iter().map(|block| block.len).max().unwrap_or(0);
     let strides = Strides {
         channels: depth.next_multiple_of(MAX_LANES) + MAX_LANES,
         weights: most * width + MAX_LANES,
-        sums: block.next_multiple_of(8) * width + MAX_LANES,
+        sums: block * width + MAX_LANES,
     };
     let next = AtomicUsize::new(0);
     // Each thread takes task after task: scratch is megabytes, too much to make for each task.
