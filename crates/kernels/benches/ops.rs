@@ -51,6 +51,18 @@ mod frozen {
 
     use super::*;
 
+    /// As above, and a decoder block of the UNet and the autoencoder's widest pictures.
+    const CONVOLUTIONS: [[usize; 5]; 8] = [
+        [320, 320, 64, 3, 1],
+        [640, 640, 32, 3, 1],
+        [1280, 1280, 16, 3, 1],
+        [1280, 1280, 8, 3, 1],
+        [640, 320, 64, 3, 1],
+        [128, 128, 512, 3, 1],
+        [256, 256, 256, 3, 1],
+        [320, 320, 64, 1, 1],
+    ];
+
     #[divan::bench(args = CONVOLUTIONS, sample_count = 5)]
     fn conv2d(bencher: Bencher<'_, '_>, [inputs, outputs, side, k, stride]: [usize; 5]) {
         let (xs, weight) = (random(&[1, side, side, inputs]), random(&[outputs, inputs, k, k]));

@@ -4,10 +4,10 @@ use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 
 use super::norm_before::{Norm, NormBefore};
-use super::padded::{Copy, Padding, Prologue};
+use super::padded::{Copy, Padding};
+use super::windows::{Ends, Windows};
 use super::{Finish, check_dtype, numbers, product, with_real};
-use crate::buffer::written;
-use crate::product::{Call, Engine, Epilogue, Map, PackedWeight, Rows, Shared, Side};
+use crate::product::{Engine, PackedWeight, Side};
 use crate::simd::Real;
 use crate::tensors::{cpu, from_reals};
 
@@ -277,73 +277,6 @@ fn shrink<T: Real>(grad: &[T], sizes: Sizes) -> Vec<T> {
         },
     );
     sums
-}
-
-/// What is added to a convolution's product.
-struct Ends<'a, T> {
-    bias: Option<&'a [f32]>,
-    image_bias: Option<&'a [f32]>,
-    residual: Option<&'a [T]>,
-}
-
-/// A kernel over a padded picture.
-struct Windows {
-    padding: Padding,
-    kernel: (usize, usize),
-    stride: usize,
-    out: (usize, usize),
-}
-
-impl Windows {
-    fn multiply<T: Engine>(
-        &self,
-        xs: &[T],
-        side: Side<'_>,
-        ends: &Ends<'_, T>,
-        prologue: &impl Prologue<T>,
-    ) -> Vec<T> {
-        let (kh, kw) = self.kernel;
-        let (height, width) = self.out;
-        let padded = ((height - 1) * self.stride + kh, (width - 1) * self.stride + kw);
-        let padding = Padding { padded, ..self.padding };
-        let pixel = padding.pixel::<T>();
-        let mut map = Map::exact(padding.images, self.out, padded, pixel, self.stride);
-        if T::ROW_STEP > 1 {
-            map = map.in_tiles();
-        }
-        let picture = padding.fill(side.tier(), xs, &map, self.kernel, prologue);
-        let taps: Vec<usize> =
-            (0..kh * kw).map(|tap| (tap / kw * padded.1 + tap % kw) * pixel).collect();
-        let outputs = padding.images * height * width;
-        let columns = side.columns();
-        let image_bias = ends.image_bias.map(|bias| (bias, height * width));
-        if let Some((bias, _)) = &image_bias {
-            assert_eq!(bias.len(), padding.images * columns, "a bias for each image");
-        }
-        if let Some(residual) = ends.residual {
-            assert_eq!(residual.len(), outputs * columns, "a residual for each output");
-        }
-        // SAFETY: every output pixel is the target of one row, and the engine finishes all its columns.
-        unsafe {
-            written(outputs * columns, |out| {
-                T::multiply(&Call {
-                    rows: Rows::Pixels(map),
-                    a: picture.as_slice(),
-                    side,
-                    taps: &taps,
-                    extra: None,
-                    epilogue: Epilogue {
-                        bias: ends.bias,
-                        image_bias: image_bias,
-                        residual: ends.residual,
-                        gated: false,
-                        columns,
-                        out: Shared(out),
-                    },
-                });
-            })
-        }
-    }
 }
 
 impl CustomOp1 for Op {

@@ -11,6 +11,7 @@ mod linear;
 mod lora;
 mod norm_before;
 mod padded;
+mod windows;
 
 use candle_core::{CpuStorage, DType, Layout, Result, bail};
 

@@ -144,8 +144,13 @@ fn last(xs: &Tensor) -> Result<Tensor> {
     xs.permute((0, 2, 3, 1))
 }
 
+/// [`tolerance`] of a convolution: tiles of outputs are less exact than a sum ([`crate::product`]).
+fn conv_tolerance(weight: &PackedWeight) -> f64 {
+    tolerance(weight).max(4e-6)
+}
+
 /// Batch, height, width, channels in and out; kernel, stride, zeros before and behind.
-const CONVOLUTIONS: [([usize; 5], [usize; 4]); 12] = [
+const CONVOLUTIONS: [([usize; 5], [usize; 4]); 15] = [
     ([1, 1, 1, 1, 1], [1, 1, 0, 0]),
     ([2, 5, 7, 3, 4], [3, 1, 1, 1]),
     ([1, 16, 16, 33, 20], [3, 1, 1, 1]),
@@ -158,6 +163,10 @@ const CONVOLUTIONS: [([usize; 5], [usize; 4]); 12] = [
     ([2, 6, 5, 70, 90], [1, 1, 0, 0]),
     ([1, 6, 6, 4, 4], [1, 2, 0, 0]),
     ([1, 12, 11, 300, 8], [3, 1, 0, 0]),
+    // Several tasks of tiles; few channels; tiles of 2×2.
+    ([3, 21, 34, 70, 100], [3, 1, 1, 1]),
+    ([1, 11, 27, 5, 4], [3, 1, 2, 0]),
+    ([1, 7, 8, 130, 50], [3, 1, 1, 1]),
 ];
 
 #[test]
@@ -180,7 +189,8 @@ fn convolutions_are_those_of_candle() -> Result<()> {
         let plain = plain.broadcast_add(&added)?;
         let residual = Var::from_tensor(&numbers(&mut random, plain.dims())?)?;
         let expected = (plain + residual.as_tensor())?;
-        for (tier, dtype) in cases() {
+        let stored = cases().chain(tiers().map(|tier| (tier, DType::F16)));
+        for (tier, dtype) in stored {
             let packed = PackedWeight::new_on(tier, &weight.to_dtype(dtype)?, Some(&bias), false)?;
             let compute = packed.compute_dtype();
             let ours = Var::from_tensor(&xs.to_dtype(compute)?)?;
@@ -193,12 +203,12 @@ fn convolutions_are_those_of_candle() -> Result<()> {
             };
             let found = conv.forward(&ours)?;
             let pairs = [(&ours, &xs), (&our_residual, &residual)];
-            compare(&found, &expected, &pairs, &mut random, tolerance(&packed))?;
+            compare(&found, &expected, &pairs, &mut random, conv_tolerance(&packed))?;
             // Without what is added, which takes another way where the kernel is one pixel.
             let conv = FrozenConv2d { image_bias: None, residual: None, ..conv };
             let rest = (image_bias.reshape((b, 1, 1, n))?.broadcast_add(&residual))?;
             let found = conv.forward(&ours)?;
-            assert_same(&f32_of(&found)?, &(&expected - rest)?, tolerance(&packed));
+            assert_same(&f32_of(&found)?, &(&expected - rest)?, conv_tolerance(&packed));
         }
     }
     Ok(())
@@ -207,9 +217,12 @@ fn convolutions_are_those_of_candle() -> Result<()> {
 #[test]
 fn a_norm_comes_before_the_kernel() -> Result<()> {
     let mut random = Numbers::new(39);
-    for ([b, h, w, c, n], groups) in
-        [([1, 3, 4, 6, 5], 3), ([2, 7, 5, 64, 40], 32), ([2, 8, 8, 20, 33], 5)]
-    {
+    for ([b, h, w, c, n], groups) in [
+        ([1, 3, 4, 6, 5], 3),
+        ([2, 7, 5, 64, 40], 32),
+        ([2, 8, 8, 20, 33], 5),
+        ([2, 13, 18, 40, 33], 5),
+    ] {
         let xs = Var::from_tensor(&numbers(&mut random, &[b, h, w, c])?)?;
         let (scale, shift) = (numbers(&mut random, &[c])?, numbers(&mut random, &[c])?);
         let affine = Affine { weight: &scale, bias: &shift, eps: 1e-5 };
@@ -257,7 +270,7 @@ fn resizing_comes_before_the_kernel() -> Result<()> {
             let ours = Var::from_tensor(&xs.to_dtype(packed.compute_dtype())?)?;
             let conv = FrozenConv2d { resize: Some(size), ..FrozenConv2d::new(&packed, 1, 1) };
             let found = conv.forward(&ours)?;
-            compare(&found, &expected, &[(&ours, &xs)], &mut random, tolerance(&packed))?;
+            compare(&found, &expected, &[(&ours, &xs)], &mut random, conv_tolerance(&packed))?;
         }
     }
     Ok(())
@@ -266,24 +279,32 @@ fn resizing_comes_before_the_kernel() -> Result<()> {
 #[test]
 fn threads_change_nothing() -> Result<()> {
     let mut random = Numbers::new(37);
-    let (xs, weight) = (random.tensor(&[2, 20, 20, 64])?, random.tensor(&[130, 64, 3, 3])?);
-    let weight = PackedWeight::new(&weight, None)?;
-    let run = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-        let xs = Var::from_tensor(&xs)?;
-        pool.install(|| {
-            let ys = FrozenConv2d::new(&weight, 1, 1).forward(&xs)?;
-            let gradients = ys.sqr()?.sum_all()?.backward()?;
-            let gradient = gradients.get(&xs).expect("a gradient").flatten_all()?;
-            Ok::<_, candle_core::Error>((
-                ys.flatten_all()?.to_vec1::<f32>()?,
-                gradient.to_vec1::<f32>()?,
-            ))
-        })
-    };
-    let one = run(1)?;
-    for threads in [2, 3, 7] {
-        assert_eq!(run(threads)?, one, "{threads} threads");
+    // By tiles of 4×4, those in several tasks, by tiles of 2×2, and pixel by pixel.
+    for (dims, outputs, stride) in [
+        ([2, 20, 20, 64], 130, 1),
+        ([1, 44, 40, 70], 60, 1),
+        ([1, 7, 9, 64], 130, 1),
+        ([2, 20, 20, 64], 130, 2),
+    ] {
+        let (xs, weight) = (random.tensor(&dims)?, random.tensor(&[outputs, dims[3], 3, 3])?);
+        let weight = PackedWeight::new(&weight, None)?;
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            let xs = Var::from_tensor(&xs)?;
+            pool.expect("a pool").install(|| {
+                let ys = FrozenConv2d::new(&weight, stride, 1).forward(&xs)?;
+                let gradients = ys.sqr()?.sum_all()?.backward()?;
+                let gradient = gradients.get(&xs).expect("a gradient").flatten_all()?;
+                Ok::<_, candle_core::Error>((
+                    ys.flatten_all()?.to_vec1::<f32>()?,
+                    gradient.to_vec1::<f32>()?,
+                ))
+            })
+        };
+        let one = run(1)?;
+        for threads in [2, 3, 7] {
+            assert_eq!(run(threads)?, one, "{dims:?} on {threads} threads");
+        }
     }
     Ok(())
 }

@@ -5,8 +5,9 @@
 //! so that a tap is an offset into the (padded) picture and the im2col matrix never exists. What follows a product
 //! (bias, non-linearity, residual) is done to each block of the output while it is in the first-level cache.
 //!
-//! There are two engines: one of f32 for every tier, and one of bf16 for tiers that multiply pairs of bf16.
-//! Both sum each element over the depth in an order that depends on the depth alone: results do not depend on how the
+//! There are two engines: one of f32 for every tier, and one of bf16 for tiers that multiply pairs of bf16. That of f32
+//! takes 3×3 convolutions by tiles of outputs, with fewer products ([`winograd`]).
+//! All sum each element over the depth in an order that depends on the depth alone: results do not depend on how the
 //! work is split, nor on the number of threads.
 
 mod epilogue;
@@ -17,6 +18,7 @@ mod pairs;
 mod rows;
 mod single;
 mod transposed;
+mod winograd;
 
 use std::ops::Range;
 
@@ -42,6 +44,17 @@ pub(crate) struct Call<'a, T> {
     pub(crate) epilogue: Epilogue<'a, T>,
 }
 
+/// A convolution of a padded picture, by tiles of outputs.
+pub(crate) struct Windowed<'a, T> {
+    pub(crate) map: Map,
+    /// The padded pictures.
+    pub(crate) a: &'a [T],
+    pub(crate) side: Side<'a>,
+    /// Outputs on a side of a tile.
+    pub(crate) tile: usize,
+    pub(crate) epilogue: Epilogue<'a, T>,
+}
+
 /// The type of activations, and the engine that multiplies them.
 pub(crate) trait Engine: Real {
     /// Rows that the engine takes at once.
@@ -55,6 +68,20 @@ pub(crate) trait Engine: Real {
     /// If the activations are shorter than the rows say, or steps are not kept; the caller vouches for the output
     /// ([`Epilogue::finish`]).
     fn multiply(call: &Call<'_, Self>);
+
+    /// Outputs on a side of a tile, if a convolution is faster by tiles ([`Engine::multiply_tiles`]).
+    fn tile(_: &Side<'_>, _: &Map) -> Option<usize> {
+        None
+    }
+
+    /// Multiplies and finishes all tiles.
+    ///
+    /// # Panics
+    /// If the engine has no tiles of that side, or the padded picture does not cover them; the caller vouches for the
+    /// output ([`Epilogue::finish`]).
+    fn multiply_tiles(call: &Windowed<'_, Self>) {
+        unreachable!("no tiles of {0} by {0}", call.tile);
+    }
 }
 
 /// The deepest product that can ride along ([`Call::extra`]).
@@ -65,6 +92,12 @@ impl Engine for f32 {
     const DEPTH_STEP: usize = 1;
     fn multiply(call: &Call<'_, Self>) {
         single::multiply(call);
+    }
+    fn tile(side: &Side<'_>, map: &Map) -> Option<usize> {
+        winograd::tile(side, map)
+    }
+    fn multiply_tiles(call: &Windowed<'_, Self>) {
+        winograd::multiply(call);
     }
 }
 
@@ -114,9 +147,9 @@ struct Tasks {
 }
 
 impl Tasks {
-    /// Tasks of up to `row_block` rows; fewer panels each if there are too few tasks for the threads otherwise.
-    fn new(rows: usize, row_block: usize, panels: usize) -> Self {
-        let wanted = 8 * rayon::current_num_threads();
+    /// Tasks of up to `row_block` rows; fewer panels each if there are fewer tasks than `per_thread` otherwise.
+    fn new(rows: usize, row_block: usize, panels: usize, per_thread: usize) -> Self {
+        let wanted = per_thread * rayon::current_num_threads();
         let row_tasks = rows.div_ceil(row_block).max(1);
         let panel_tasks = wanted.div_ceil(row_tasks).clamp(1, panels.max(1));
         Self { rows, row_block, panels, panel_block: panels.div_ceil(panel_tasks).max(1) }

@@ -57,7 +57,7 @@ pub(crate) fn multiply(call: &Call<'_, bf16>) {
     let depths = blocks(taps.len(), depth, GROUP_STEPS * PAIR_DEPTH, PAIR_DEPTH);
     let groups = group(&depths);
     let panels = side.columns().div_ceil(PAIR_COLUMNS);
-    let tasks = Tasks::new(count, rows_in_task(2 * rows.stride(), STRIP), panels);
+    let tasks = Tasks::new(count, rows_in_task(2 * rows.stride(), STRIP), panels, 8);
     (0..tasks.count()).into_par_iter().with_max_len(1).for_each_init(
         Scratch::default,
         |scratch, task| {

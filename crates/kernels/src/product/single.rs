@@ -47,7 +47,7 @@ pub(crate) fn multiply(call: &Call<'_, f32>) {
     }
     let width = side.vectors() * side.tier().lanes();
     let tasks =
-        Tasks::new(count, rows_in_task(4 * rows.stride(), 8), side.columns().div_ceil(width));
+        Tasks::new(count, rows_in_task(4 * rows.stride(), 8), side.columns().div_ceil(width), 8);
     (0..tasks.count()).into_par_iter().with_max_len(1).for_each_init(
         Scratch::default,
         |scratch, task| {
@@ -103,8 +103,9 @@ impl Kernel for Task<'_> {
                 };
                 // SAFETY: the block is one of the side's.
                 let b = unsafe { panel_of(simd, side, block, panel, vectors, weights) };
+                // Rows lie in the activations, as was checked in `multiply`.
                 let sweep = Sweep {
-                    a,
+                    a: a.as_ptr(),
                     offsets,
                     base,
                     low: (rows.start, side.depth(), last),
@@ -129,7 +130,7 @@ impl Kernel for Task<'_> {
 /// # Safety
 /// The block is one that was cut for this side.
 #[inline(always)]
-unsafe fn panel_of<S: Simd>(
+pub(super) unsafe fn panel_of<S: Simd>(
     simd: S,
     side: &Side<'_>,
     block: Block,
@@ -169,18 +170,20 @@ unsafe fn panel_of<S: Simd>(
 }
 
 /// Every row of a task against a panel's part of a block of the depth.
-struct Sweep<'a> {
-    a: &'a [f32],
-    offsets: &'a [usize],
+///
+/// Whoever runs it vouches that every row can be read for the depth, and that the weights and the sums are there.
+pub(super) struct Sweep<'a> {
+    pub(super) a: *const f32,
+    pub(super) offsets: &'a [usize],
     /// From a row's start to the block; none if rows are those of the other product.
-    base: Option<usize>,
+    pub(super) base: Option<usize>,
     /// First row, distance between rows and last row of the other product.
-    low: (usize, usize, usize),
-    b: *const f32,
-    depth: usize,
-    sums: *mut f32,
-    vectors: usize,
-    accumulate: bool,
+    pub(super) low: (usize, usize, usize),
+    pub(super) b: *const f32,
+    pub(super) depth: usize,
+    pub(super) sums: *mut f32,
+    pub(super) vectors: usize,
+    pub(super) accumulate: bool,
 }
 
 impl Kernel for Sweep<'_> {
@@ -211,17 +214,16 @@ impl Sweep<'_> {
         } = self;
         let width = V * S::LANES;
         for (tile, offsets) in offsets.chunks_exact(R).enumerate() {
-            let mut rows = [a.as_ptr(); R];
+            let mut rows = [a; R];
             for r in 0..R {
                 let at = match base {
                     Some(base) => offsets[r] + base,
                     None => (first + tile * R + r).min(last) * stride,
                 };
-                debug_assert!(at + depth <= a.len());
-                // SAFETY: the rows lie in the activations (checked in `multiply`).
+                // SAFETY: the caller's word.
                 rows[r] = unsafe { rows[r].add(at) };
             }
-            // SAFETY: the sums have the tile, the weights `depth` steps.
+            // SAFETY: as above.
             unsafe {
                 let sums = sums.add(tile * R * width);
                 micro::<S, V, R>(simd, &rows, b, depth, sums, accumulate);
@@ -244,14 +246,6 @@ unsafe fn micro<S: Simd, const V: usize, const R: usize>(
     accumulate: bool,
 ) {
     let mut sums = [[simd.zero(); V]; R];
-    if accumulate {
-        for r in 0..R {
-            for v in 0..V {
-                // SAFETY: the caller's word.
-                sums[r][v] = unsafe { simd.load(to.add((r * V + v) * S::LANES)) };
-            }
-        }
-    }
     for k in 0..depth {
         // SAFETY: step by step through the rows and the panel.
         unsafe {
@@ -271,7 +265,12 @@ unsafe fn micro<S: Simd, const V: usize, const R: usize>(
     for r in 0..R {
         for v in 0..V {
             // SAFETY: the caller's word.
-            unsafe { simd.store(to.add((r * V + v) * S::LANES), sums[r][v]) };
+            unsafe {
+                let to = to.add((r * V + v) * S::LANES);
+                // Blocks are summed on their own: rounding errors grow with the length of a sum.
+                let sum = if accumulate { simd.add(simd.load(to), sums[r][v]) } else { sums[r][v] };
+                simd.store(to, sum);
+            }
         }
     }
 }

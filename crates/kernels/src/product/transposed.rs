@@ -41,7 +41,7 @@ pub(super) unsafe fn lanes<S: Simd>(
         let rows = &mut rows[..channels.len().next_multiple_of(SIDE) * from_width];
         match &packed.values {
             Values::F32(values) => {
-                f32::convert(&values.as_slice()[numbers], &mut rows[..channels.len() * from_width])
+                f32::convert(&values.as_slice()[numbers], &mut rows[..channels.len() * from_width]);
             }
             Values::Bf16(values) => Element::convert(
                 &values.as_slice()[numbers],
