@@ -74,7 +74,7 @@ impl BlockConfig {
             upcast_attention: self.upcast_attention,
         };
         Ok(if self.dual_cross_attention {
-            Transformer::Dual(DualTransformer2D::load(config, params)?)
+            Transformer::Dual(Box::new(DualTransformer2D::load(config, params)?))
         } else {
             Transformer::Single(Transformer2D::load(config, params)?)
         })
@@ -85,7 +85,7 @@ impl BlockConfig {
 #[derive(Clone, Debug)]
 enum Transformer {
     Single(Transformer2D),
-    Dual(DualTransformer2D),
+    Dual(Box<DualTransformer2D>),
 }
 
 impl Transformer {
