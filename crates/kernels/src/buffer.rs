@@ -1,4 +1,4 @@
-//! Memory that starts on a cache line, so that no vector load straddles two; and outputs that are not zeroed first.
+//! Memory that starts on a cache line, so that no vector load straddles two.
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -71,16 +71,4 @@ impl<T: WithDType> Aligned<T> {
         // SAFETY: as above, and the borrow is unique.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }
-}
-
-/// A vector whose every number `fill` writes, through the pointer that it gets.
-///
-/// # Safety
-/// `fill` writes all `len` numbers.
-pub(crate) unsafe fn written<T>(len: usize, fill: impl FnOnce(*mut T)) -> Vec<T> {
-    let mut values = Vec::with_capacity(len);
-    fill(values.as_mut_ptr());
-    // SAFETY: the capacity is there, and the numbers are written, by the caller's word.
-    unsafe { values.set_len(len) };
-    values
 }

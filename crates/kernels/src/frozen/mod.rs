@@ -20,7 +20,8 @@ pub use self::geglu::linear_geglu;
 pub use self::linear::linear_frozen;
 pub use self::lora::{LowRank, linear_lora};
 pub use self::norm_before::NormBefore;
-use crate::buffer::{Aligned, written};
+use crate::buffer::Aligned;
+use crate::output::written;
 use crate::product::{Call, Engine, Epilogue, Rows, Shared, Side};
 use crate::simd::Real;
 
@@ -93,7 +94,7 @@ fn product<T: Engine>(
                     residual: finish.residual,
                     gated: finish.gated,
                     columns: finish.columns,
-                    out: Shared(out),
+                    out: Shared(out.at(0)),
                 },
             });
         })

@@ -1,7 +1,7 @@
 //! Products under a kernel that moves over a picture: pixel by pixel, or by tiles of outputs where that is faster.
 
 use super::padded::{Padding, Prologue};
-use crate::buffer::written;
+use crate::output::written;
 use crate::product::{Call, Engine, Epilogue, Map, Rows, Shared, Side, Windowed};
 
 /// What is added to a convolution's product.
@@ -71,7 +71,7 @@ impl Windows {
                     residual: ends.residual,
                     gated: false,
                     columns,
-                    out: Shared(out),
+                    out: Shared(out.at(0)),
                 };
                 let a = picture.as_slice();
                 match tile {
