@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 
 use crate::gemm::{Bias, Matrix, Size, gemm};
 use crate::isa::Tier;
-use crate::tensors::{contiguous, cpu, from_values, frozen_bias, with_weights};
+use crate::tensors::{cpu, from_numbers, frozen_bias, numbers, with_weights};
 
 /// `xs · weightᵀ + bias` of f32 activations on the CPU.
 ///
@@ -83,7 +83,7 @@ impl Linear {
         (weight, w_layout): (&CpuStorage, &Layout),
     ) -> Result<(CpuStorage, Shape)> {
         let Sizes { tokens, inputs, outputs } = Self::sizes(x_layout.dims(), w_layout.dims())?;
-        let xs = contiguous(xs, x_layout)?;
+        let xs = numbers::<f32>(xs, x_layout)?;
         let xs = Matrix::new(xs, (tokens, inputs), (inputs, 1));
         let mut ys = vec![0.0; tokens * outputs];
         let bias = self.bias.as_deref().map_or(Bias::None, Bias::Column);
@@ -105,7 +105,7 @@ impl Linear {
         let grad = grad.contiguous()?;
         let (storage, layout) = grad.storage_and_layout();
         let grad =
-            Matrix::new(contiguous(cpu(&storage)?, layout)?, (tokens, outputs), (outputs, 1));
+            Matrix::new(numbers::<f32>(cpu(&storage)?, layout)?, (tokens, outputs), (outputs, 1));
         let mut dxs = vec![0.0; tokens * inputs];
         let size = Size { rows: tokens, columns: inputs, depth: outputs };
         let (storage, layout) = weight.storage_and_layout();
@@ -114,7 +114,7 @@ impl Linear {
             let weight = Matrix::new(weight, (inputs, 1), (outputs, inputs));
             gemm(self.tier, size, &grad, &weight, Bias::None, inputs, &mut dxs);
         });
-        from_values(dxs, xs.dims())
+        from_numbers(dxs, xs.dims())
     }
 
     /// `gradᵀ · xs`.
@@ -122,15 +122,15 @@ impl Linear {
         let Sizes { tokens, inputs, outputs } = Self::sizes(xs.dims(), weight.dims())?;
         let grad = grad.contiguous()?;
         let (grad_storage, layout) = grad.storage_and_layout();
-        let values = contiguous(cpu(&grad_storage)?, layout)?;
+        let values = numbers::<f32>(cpu(&grad_storage)?, layout)?;
         let grad = Matrix::new(values, (outputs, 1), (tokens, outputs));
         let (storage, layout) = xs.storage_and_layout();
-        let values = contiguous(cpu(&storage)?, layout)?;
+        let values = numbers::<f32>(cpu(&storage)?, layout)?;
         let xs = Matrix::new(values, (inputs, 1), (tokens, inputs));
         let mut dw = vec![0.0; outputs * inputs];
         let size = Size { rows: outputs, columns: inputs, depth: tokens };
         gemm(self.tier, size, &grad, &xs, Bias::None, inputs, &mut dw);
-        from_values(dw, weight.dims())?.to_dtype(weight.dtype())
+        from_numbers(dw, weight.dims())?.to_dtype(weight.dtype())
     }
 }
 

@@ -70,12 +70,19 @@ impl Block {
 }
 
 /// Where tasks write disjoint parts of one vector.
+#[derive(Clone, Copy)]
 pub(crate) struct Target<T>(*mut T);
 
 // SAFETY: a pointer; whoever writes through it vouches that no other task writes there.
+unsafe impl<T: Send> Send for Target<T> {}
+// SAFETY: as above.
 unsafe impl<T: Send> Sync for Target<T> {}
 
 impl<T> Target<T> {
+    pub(crate) const fn new(first: *mut T) -> Self {
+        Self(first)
+    }
+
     /// The address of number `at`.
     ///
     /// # Safety

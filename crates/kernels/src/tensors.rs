@@ -30,33 +30,6 @@ pub(crate) fn strided<'a>(
     Ok((values.get(layout.start_offset()..).unwrap_or_default(), strides))
 }
 
-/// The f32 values of a contiguous tensor.
-///
-/// # Errors
-/// If the tensor has another dtype or is not contiguous.
-pub(crate) fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        bail!("kernels: expected a contiguous tensor, found strides {:?}", layout.stride());
-    };
-    Ok(&storage.as_slice::<f32>()?[start..end])
-}
-
-/// A tensor on the CPU.
-///
-/// # Errors
-/// If there are more or fewer values than the shape has.
-pub(crate) fn from_values(values: Vec<f32>, dims: &[usize]) -> Result<Tensor> {
-    Tensor::from_vec(values, dims, &Device::Cpu)
-}
-
-/// A tensor on the CPU of activations.
-///
-/// # Errors
-/// If there are more or fewer values than the shape has.
-pub(crate) fn from_reals<T: crate::simd::Real>(values: Vec<T>, dims: &[usize]) -> Result<Tensor> {
-    Tensor::from_vec(values, dims, &Device::Cpu)
-}
-
 /// A bias as numbers to add inside an operator, or, if it wants a gradient, as a tensor to add after it.
 ///
 /// # Errors

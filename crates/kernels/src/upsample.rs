@@ -36,11 +36,11 @@ pub fn upsample_nearest_on(tier: Tier, xs: &Tensor, height: usize, width: usize)
 }
 
 #[derive(Clone, Copy)]
-struct Nearest {
-    tier: Tier,
-    from: (usize, usize),
-    to: (usize, usize),
-    channels: usize,
+pub(crate) struct Nearest {
+    pub(crate) tier: Tier,
+    pub(crate) from: (usize, usize),
+    pub(crate) to: (usize, usize),
+    pub(crate) channels: usize,
 }
 
 /// The pixels of `to` that show pixel `i` of `from`: those with `⌊j · from / to⌋ = i`.
@@ -70,7 +70,8 @@ impl Nearest {
         }
     }
 
-    fn backward<T: Real>(self, grad: &[T], images: usize) -> Vec<T> {
+    /// The gradient by `images` pictures, from that by the resized ones.
+    pub(crate) fn backward<T: Real>(self, grad: &[T], images: usize) -> Vec<T> {
         let Self { from: (h, w), to: (height, width), channels, .. } = self;
         // SAFETY: each line writes `w` pixels.
         unsafe {

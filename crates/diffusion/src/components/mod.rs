@@ -45,7 +45,7 @@ impl Default for LoadOptions {
 }
 
 impl LoadOptions {
-    /// The dtype of activations: f32 on the CPU, else that of the weights.
+    /// The dtype of what goes into a network and comes out of it: f32 on the CPU, else that of the weights.
     #[must_use]
     pub fn compute_dtype(&self) -> DType {
         if self.device.is_cpu() { DType::F32 } else { self.dtype }

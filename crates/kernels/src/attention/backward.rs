@@ -7,12 +7,13 @@
 use rayon::prelude::*;
 
 use super::forward::{fill_bias, weight};
-use super::heads::{Number, Shared, Sizes};
+use super::heads::{Number, Sizes};
 use super::pack::{Arena, PackFeatures, PackRows, Scratch, pack_columns, pack_plain};
 use super::parts::{Inputs, Plan, SumParts, WriteRows, dot};
 use super::product::{Finish, Gather, KeyProduct, MAX_VECTORS, Rows, Start, weigh, with_tile};
 use super::{Attention, LOG2_E, dispatch};
 use crate::gemm::PANEL_ROWS;
+use crate::output::Target;
 use crate::simd::{Kernel, MAX_LANES, Simd};
 
 /// Keys in a block: their weights and slopes stay in the first-level cache.
@@ -33,7 +34,7 @@ pub(super) fn backward<T: Number>(
     let features = [sizes.d.next_multiple_of(PANEL_ROWS), sizes.d.next_multiple_of(lanes)];
     let plan = &Plan::new(sizes, KEY_BLOCK, (MAX_VECTORS * lanes, true), features);
     let mut parts = Arena::new(sizes.all_heads() * plan.chunks * plan.part);
-    let out = [&mut dk, &mut dv].map(|values| Shared::new(values));
+    let out = [&mut dk, &mut dv].map(|values| Target::new(values.as_mut_ptr()));
     parts.values_mut().par_chunks_mut(plan.part).enumerate().with_max_len(1).for_each(
         |(index, dq)| {
             let (at, chunk) = (index / plan.chunks, index % plan.chunks);
@@ -56,7 +57,7 @@ struct Chunk<'a, T> {
     /// This chunk's part of dQ.
     dq: &'a mut [f32],
     /// dK and dV.
-    out: [Shared<T>; 2],
+    out: [Target<T>; 2],
 }
 
 impl<T: Number> Kernel for Chunk<'_, T> {

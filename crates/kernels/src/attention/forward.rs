@@ -2,11 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::heads::{Head, Number, Shared, Sizes, View};
+use super::heads::{Head, Number, Sizes, View};
 use super::pack::{Arena, PackFeatures, PackRows, Scratch, pack_columns, unpack_columns};
 use super::product::{Finish, KeyProduct, MAX_VECTORS, Start, weigh, with_tile};
 use super::{Attention, LOG2_E, dispatch};
 use crate::gemm::PANEL_ROWS;
+use crate::output::Target;
 use crate::simd::{Kernel, MAX_LANES, Simd};
 
 /// Keys in a block: its scores stay in the first-level cache.
@@ -21,8 +22,8 @@ pub(super) fn forward<T: Number>(
     let packed = Packed::new(op, sizes, &k, &v);
     let mut out = vec![T::default(); sizes.batch * sizes.queries * sizes.inner()];
     let mut logs = op.keep.then(|| vec![0.0; sizes.all_heads() * sizes.padded_queries()]);
-    let shared = Shared::new(&mut out);
-    let shared_logs = logs.as_deref_mut().map(Shared::new);
+    let shared = Target::new(out.as_mut_ptr());
+    let shared_logs = logs.as_deref_mut().map(|logs| Target::new(logs.as_mut_ptr()));
     let width = MAX_VECTORS * op.tier.lanes();
     let panels = sizes.queries.div_ceil(width);
     (0..sizes.all_heads() * panels).into_par_iter().for_each(|task| {
@@ -73,8 +74,8 @@ struct QueryPanel<'a, T> {
     /// The first query.
     first: usize,
     packed: &'a Packed,
-    out: Shared<T>,
-    logs: Option<Shared<f32>>,
+    out: Target<T>,
+    logs: Option<Target<f32>>,
 }
 
 impl<T: Number> Kernel for QueryPanel<'_, T> {

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use candle_core::{Layout, Result, bail};
 
 use crate::gemm::{Element, Matrix};
+use crate::output::Target;
 use crate::simd::Real;
 
 /// A number that activations are stored in.
@@ -94,33 +95,15 @@ impl<'a, T: Number> Head<'a, T> {
     }
 }
 
-/// A pointer that tasks share: each writes what is its own.
-#[derive(Clone, Copy)]
-pub(super) struct Shared<T>(*mut T);
-
-// SAFETY: tasks write disjoint parts, and the output outlives them.
-unsafe impl<T> Send for Shared<T> {}
-// SAFETY: as above.
-unsafe impl<T> Sync for Shared<T> {}
-
-impl<T> Shared<T> {
-    pub(super) fn new(values: &mut [T]) -> Self {
-        Self(values.as_mut_ptr())
-    }
-    /// # Safety
-    /// The array holds more than `offset` numbers.
-    pub(super) unsafe fn at(self, offset: usize) -> *mut T {
-        // SAFETY: inside the array, by the caller's word.
-        unsafe { self.0.add(offset) }
-    }
+impl<T> Target<T> {
     /// A row of a head in a contiguous `(b, rows, heads · d)`.
     ///
     /// # Safety
     /// The array is such an output, and has the head and the row.
-    pub(super) unsafe fn row(self, rows: usize, sizes: &Sizes, at: usize, row: usize) -> *mut T {
+    pub(super) unsafe fn row(&self, rows: usize, sizes: &Sizes, at: usize, row: usize) -> *mut T {
         let (image, head) = (at / sizes.heads, at % sizes.heads);
         // SAFETY: inside the output, by the caller's word.
-        unsafe { self.0.add((image * rows + row) * sizes.inner() + head * sizes.d) }
+        unsafe { self.at((image * rows + row) * sizes.inner() + head * sizes.d) }
     }
 }
 

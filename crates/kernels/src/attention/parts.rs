@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::heads::{Number, Shared, Sizes, View};
+use super::heads::{Number, Sizes, View};
 use super::pack::{Scratch, load, unpack_columns, write_row};
 use super::{Attention, dispatch};
 use crate::gemm::PANEL_ROWS;
+use crate::output::Target;
 use crate::simd::{Kernel, Simd};
 
 /// Tasks that a call is cut into, if its heads have keys for as many.
@@ -87,7 +88,7 @@ pub(super) struct SumParts<'a, T> {
     panel: usize,
     /// Of this head.
     parts: &'a [f32],
-    dq: Shared<T>,
+    dq: Target<T>,
 }
 
 impl<'a, T: Number> SumParts<'a, T> {
@@ -99,7 +100,7 @@ impl<'a, T: Number> SumParts<'a, T> {
         parts: &[f32],
         dq: &mut [T],
     ) {
-        let dq = Shared::new(dq);
+        let dq = Target::new(dq.as_mut_ptr());
         (0..sizes.all_heads() * plan.panels).into_par_iter().for_each(|index| {
             let (at, panel) = (index / plan.panels, index % plan.panels);
             let parts = &parts[at * plan.chunks * plan.part..][..plan.chunks * plan.part];
@@ -146,7 +147,7 @@ pub(super) struct WriteRows<'a, T> {
     /// A multiple of a register.
     pub(super) lanes: usize,
     pub(super) scale: f32,
-    pub(super) out: Shared<T>,
+    pub(super) out: Target<T>,
 }
 
 impl<T: Number> Kernel for WriteRows<'_, T> {

@@ -10,7 +10,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 use self::im2col::{Flipped, Geometry, Im2col, Im2row};
 use crate::gemm::{Bias, Matrix, Size, gemm};
 use crate::isa::Tier;
-use crate::tensors::{contiguous, cpu, from_values, frozen_bias, strided, with_weights};
+use crate::tensors::{cpu, from_numbers, frozen_bias, numbers, strided, with_weights};
 
 /// A convolution with bias of f32 activations on the CPU.
 ///
@@ -161,7 +161,7 @@ impl Conv2d {
             let weight = Flipped::new(weight, out_channels, forward.channels, forward.taps());
             gemm(self.tier, size, &weight, &pixels, Bias::None, geometry.out_pixels(), &mut dxs);
         });
-        from_values(dxs, xs.dims())
+        from_numbers(dxs, xs.dims())
     }
 
     /// The sum over outputs of their gradient times the pixels that they saw.
@@ -178,10 +178,10 @@ impl Conv2d {
         let (values, strides) = strided(cpu(&storage)?, layout)?;
         let taps = Im2row(Im2col::new(values, strides, geometry));
         let (storage, layout) = grad.storage_and_layout();
-        let grad = contiguous(cpu(&storage)?, layout)?;
+        let grad = numbers::<f32>(cpu(&storage)?, layout)?;
         let grad = Matrix::new(grad, (size.rows, size.depth), (size.depth, 1));
         gemm(self.tier, size, &grad, &taps, Bias::None, size.columns, &mut dw);
-        from_values(dw, weight.dims())?.to_dtype(weight.dtype())
+        from_numbers(dw, weight.dims())?.to_dtype(weight.dtype())
     }
 }
 

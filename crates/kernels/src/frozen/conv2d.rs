@@ -1,15 +1,17 @@
 //! `torch.nn.functional.conv2d` with a frozen weight on channels-last pictures, one group, undilated.
 
 use candle_core::backend::BackendStorage as _;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, DType, Layout, Result, Shape, Tensor, bail};
 
 use super::norm_before::{Norm, NormBefore};
 use super::padded::{Copy, Padding};
+use super::residual::{self, Layer};
 use super::windows::{Ends, Windows};
-use super::{Finish, check_dtype, numbers, product, with_real};
+use super::{Finish, check_dtype, product};
 use crate::product::{Engine, PackedWeight, Side};
 use crate::simd::Real;
-use crate::tensors::{cpu, from_reals};
+use crate::tensors::{cpu, for_real, from_numbers, numbers};
+use crate::upsample::Nearest;
 
 /// A convolution with a frozen weight, and what is done before and after it.
 #[derive(Clone, Copy, Debug)]
@@ -70,11 +72,7 @@ impl<'a> FrozenConv2d<'a> {
             norm: self.norm.map(Norm::new).transpose()?,
             image_bias,
         };
-        let xs = xs.contiguous()?;
-        match self.residual {
-            None => crate::recording::apply1(&xs, op),
-            Some(residual) => crate::recording::apply2(&xs, &residual.contiguous()?, op),
-        }
+        residual::apply(op, xs, self.residual)
     }
 }
 
@@ -139,27 +137,6 @@ impl Op {
         sizes.source.0 * sizes.source.1
     }
 
-    fn forward(
-        &self,
-        (xs, layout): (&CpuStorage, &Layout),
-        residual: Option<(&CpuStorage, &Layout)>,
-    ) -> Result<(CpuStorage, Shape)> {
-        let sizes = self.sizes(layout.dims())?;
-        let order = &self.weight.get().order;
-        let dims = [sizes.images, sizes.out.0, sizes.out.1, order.outputs];
-        if let Some((_, layout)) = residual
-            && layout.dims() != dims
-        {
-            bail!("conv2d: expected a residual {dims:?}, found {:?}", layout.dims());
-        }
-        check_dtype(xs.dtype(), self.weight.compute_dtype())?;
-        let out = with_real!(xs.dtype(), T => {
-            let residual = residual.map(|(xs, layout)| numbers::<T>(xs, layout)).transpose()?;
-            T::storage(self.convolve::<T>(numbers(xs, layout)?, sizes, residual))
-        });
-        Ok((out, dims.as_slice().into()))
-    }
-
     fn convolve<T: Engine>(&self, xs: &[T], sizes: Sizes, residual: Option<&[T]>) -> Vec<T> {
         let packed = self.weight.get();
         let order = &packed.order;
@@ -199,23 +176,6 @@ impl Op {
         }
     }
 
-    /// The transposed convolution of the outputs' gradient.
-    fn input_gradient(&self, xs: &Tensor, grad: &Tensor) -> Result<Tensor> {
-        let sizes = self.sizes(xs.dims())?;
-        let grad = grad.contiguous()?;
-        let (storage, layout) = grad.storage_and_layout();
-        let (x_storage, x_layout) = xs.storage_and_layout();
-        with_real!(grad.dtype(), T => {
-            let mut dxs = self.pull_back::<T>(numbers(cpu(&storage)?, layout)?, sizes);
-            if let Some(norm) = &self.norm {
-                let values = numbers::<T>(cpu(&x_storage)?, x_layout)?;
-                let (images, pixels) = (sizes.images, Self::pixels(&sizes));
-                dxs = norm.pull_back(self.weight.get().tier, values, &dxs, images, pixels);
-            }
-            from_reals(dxs, xs.dims())
-        })
-    }
-
     fn pull_back<T: Engine>(&self, grad: &[T], sizes: Sizes) -> Vec<T> {
         let packed = self.weight.get();
         let order = &packed.order;
@@ -245,73 +205,49 @@ impl Op {
         if sizes.source == sizes.size {
             return resized;
         }
-        shrink(&resized, sizes)
+        let Sizes { channels, source: from, size: to, .. } = sizes;
+        Nearest { tier: packed.tier, from, to, channels }.backward(&resized, sizes.images)
     }
 }
 
-/// Sums of the pixels that nearest-neighbour resizing copied from each pixel.
-fn shrink<T: Real>(grad: &[T], sizes: Sizes) -> Vec<T> {
-    use rayon::prelude::*;
-    let Sizes { images, channels, source, size, .. } = sizes;
-    let line = source.1 * channels;
-    let mut sums = vec![T::default(); images * source.0 * line];
-    sums.par_chunks_mut(line.max(1)).enumerate().for_each_init(
-        || vec![0.0_f32; line],
-        |sum, (at, to)| {
-            let (image, y) = (at / source.0, at % source.0);
-            sum.fill(0.0);
-            // Line `y` was copied to those whose origin it is.
-            let copies = (y * size.0).div_ceil(source.0)..((y + 1) * size.0).div_ceil(source.0);
-            for row in copies {
-                let row = &grad[(image * size.0 + row) * size.1 * channels..][..size.1 * channels];
-                for (x, pixel) in row.chunks_exact(channels).enumerate() {
-                    let to = &mut sum[x * source.1 / size.1 * channels..][..channels];
-                    for (to, value) in to.iter_mut().zip(pixel) {
-                        *to += value.to_f64() as f32;
-                    }
-                }
-            }
-            for (to, &sum) in to.iter_mut().zip(sum.iter()) {
-                *to = T::from_f64(f64::from(sum));
-            }
-        },
-    );
-    sums
-}
+impl Layer for Op {
+    const NAME: &'static str = "conv2d";
 
-impl CustomOp1 for Op {
-    fn name(&self) -> &'static str {
-        "conv2d"
-    }
-    fn cpu_fwd(&self, xs: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.forward((xs, layout), None)
-    }
-    fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        self.input_gradient(xs, grad).map(Some)
-    }
-}
-
-impl CustomOp2 for Op {
-    fn name(&self) -> &'static str {
-        "conv2d"
-    }
-    fn cpu_fwd(
+    fn forward(
         &self,
-        xs: &CpuStorage,
-        layout: &Layout,
-        residual: &CpuStorage,
-        residual_layout: &Layout,
+        (xs, layout): (&CpuStorage, &Layout),
+        residual: Option<(&CpuStorage, &Layout)>,
     ) -> Result<(CpuStorage, Shape)> {
-        self.forward((xs, layout), Some((residual, residual_layout)))
+        let sizes = self.sizes(layout.dims())?;
+        let order = &self.weight.get().order;
+        let dims = [sizes.images, sizes.out.0, sizes.out.1, order.outputs];
+        if let Some((_, layout)) = residual
+            && layout.dims() != dims
+        {
+            bail!("conv2d: expected a residual {dims:?}, found {:?}", layout.dims());
+        }
+        check_dtype(xs.dtype(), self.weight.compute_dtype())?;
+        let out = for_real!(xs.dtype(), |T| {
+            let residual = residual.map(|(xs, layout)| numbers::<T>(xs, layout)).transpose()?;
+            T::storage(self.convolve::<T>(numbers(xs, layout)?, sizes, residual))
+        });
+        Ok((out, dims.as_slice().into()))
     }
-    fn bwd(
-        &self,
-        xs: &Tensor,
-        residual: &Tensor,
-        _ys: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let dxs = xs.track_op().then(|| self.input_gradient(xs, grad)).transpose()?;
-        Ok((dxs, residual.track_op().then(|| grad.clone())))
+
+    /// The transposed convolution of the outputs' gradient.
+    fn input_gradient(&self, xs: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        let sizes = self.sizes(xs.dims())?;
+        let grad = grad.contiguous()?;
+        let (storage, layout) = grad.storage_and_layout();
+        let (x_storage, x_layout) = xs.storage_and_layout();
+        for_real!(grad.dtype(), |T| {
+            let mut dxs = self.pull_back::<T>(numbers(cpu(&storage)?, layout)?, sizes);
+            if let Some(norm) = &self.norm {
+                let values = numbers::<T>(cpu(&x_storage)?, x_layout)?;
+                let (images, pixels) = (sizes.images, Self::pixels(&sizes));
+                dxs = norm.pull_back(self.weight.get().tier, values, &dxs, images, pixels);
+            }
+            from_numbers(dxs, xs.dims())
+        })
     }
 }

@@ -7,12 +7,12 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::linear::{forward, input_gradient, tokens_of};
-use super::{Finish, check_dtype, numbers, product, with_real};
+use super::{Finish, check_dtype, product};
 use crate::activation::Activation;
 use crate::isa::Tier;
 use crate::product::{Engine, PackedWeight, Side};
 use crate::simd::{Kernel, Real, Simd, dispatch};
-use crate::tensors::{cpu, from_reals};
+use crate::tensors::{cpu, for_real, from_numbers, numbers};
 
 /// `a · gelu(gate)` where `a` is the first half of `xs · weightᵀ + bias` and `gate` the second.
 ///
@@ -42,7 +42,7 @@ impl CustomOp1 for LinearGeglu {
             bail!("linear_geglu: expected a gated weight");
         }
         check_dtype(xs.dtype(), self.weight.compute_dtype())?;
-        let out = with_real!(xs.dtype(), T => {
+        let out = for_real!(xs.dtype(), |T| {
             T::storage(forward::<T>(&self.weight, numbers(xs, layout)?, tokens, None, None))
         });
         Ok((out, dims.into()))
@@ -53,10 +53,13 @@ impl CustomOp1 for LinearGeglu {
         let (storage, layout) = xs.storage_and_layout();
         let (grad_storage, grad_layout) = grad.storage_and_layout();
         let (tokens, _) = tokens_of(layout, &self.weight)?;
-        with_real!(xs.dtype(), T => {
-            let (values, grad) = (numbers::<T>(cpu(&storage)?, layout)?, numbers::<T>(cpu(&grad_storage)?, grad_layout)?);
+        for_real!(xs.dtype(), |T| {
+            let (values, grad) = (
+                numbers::<T>(cpu(&storage)?, layout)?,
+                numbers::<T>(cpu(&grad_storage)?, grad_layout)?,
+            );
             let dxs = backward(&self.weight, values, grad, tokens);
-            from_reals(dxs, xs.dims()).map(Some)
+            from_numbers(dxs, xs.dims()).map(Some)
         })
     }
 }
@@ -88,15 +91,10 @@ impl<T: Real> Kernel for Row<'_, T> {
         debug_assert_eq!(self.tier.lanes(), S::LANES);
         for (at, pair) in self.hidden.chunks_exact_mut(2 * S::LANES).enumerate() {
             let column = at * S::LANES;
-            let count = (self.grad.len() - column).min(S::LANES);
-            // SAFETY: the pair is two registers long; `count` numbers of the gradient are left.
+            // SAFETY: the pair is two registers long; the rest of the gradient starts there.
             unsafe {
                 let from = self.grad.as_ptr().add(column);
-                let grad = if count == S::LANES {
-                    T::load(simd, from)
-                } else {
-                    T::load_first(simd, from, count)
-                };
+                let grad = T::load_up_to(simd, from, self.grad.len() - column);
                 let (values, gates) = (pair.as_mut_ptr(), pair.as_mut_ptr().add(S::LANES));
                 let (value, gate) = (T::load(simd, values), T::load(simd, gates));
                 T::store(simd, values, simd.mul(grad, Activation::Gelu.value(simd, gate)));

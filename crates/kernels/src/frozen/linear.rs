@@ -1,11 +1,13 @@
 //! `torch.nn.functional.linear` with a frozen weight, and a residual added to it if wished.
 
 use candle_core::backend::BackendStorage as _;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, Layout, Result, Shape, Tensor, bail};
 
-use super::{Finish, check_dtype, numbers, product, with_real};
+use super::residual::{self, Layer};
+use super::{Finish, check_dtype, product};
 use crate::product::{Engine, PackedWeight, Side};
-use crate::tensors::{cpu, from_reals};
+use crate::simd::Real;
+use crate::tensors::{cpu, for_real, from_numbers, numbers};
 
 /// `xs · weightᵀ + bias + residual`.
 ///
@@ -21,12 +23,7 @@ pub fn linear_frozen(
     weight: &PackedWeight,
     residual: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let op = FrozenLinear { weight: weight.clone() };
-    let xs = xs.contiguous()?;
-    match residual {
-        None => crate::recording::apply1(&xs, op),
-        Some(residual) => crate::recording::apply2(&xs, &residual.contiguous()?, op),
-    }
+    residual::apply(FrozenLinear { weight: weight.clone() }, xs, residual)
 }
 
 struct FrozenLinear {
@@ -51,7 +48,9 @@ pub(super) fn tokens_of(xs: &Layout, weight: &PackedWeight) -> Result<(usize, Ve
     Ok((tokens, dims))
 }
 
-impl FrozenLinear {
+impl Layer for FrozenLinear {
+    const NAME: &'static str = "linear";
+
     fn forward(
         &self,
         (xs, layout): (&CpuStorage, &Layout),
@@ -67,9 +66,9 @@ impl FrozenLinear {
             bail!("linear: expected a residual {dims:?}, found {:?}", layout.dims());
         }
         check_dtype(xs.dtype(), self.weight.compute_dtype())?;
-        let out = with_real!(xs.dtype(), T => {
+        let out = for_real!(xs.dtype(), |T| {
             let residual = residual.map(|(xs, layout)| numbers::<T>(xs, layout)).transpose()?;
-            crate::simd::Real::storage(forward::<T>(&self.weight, numbers(xs, layout)?, tokens, residual, None))
+            Real::storage(forward::<T>(&self.weight, numbers(xs, layout)?, tokens, residual, None))
         });
         Ok((out, dims.into()))
     }
@@ -79,9 +78,9 @@ impl FrozenLinear {
         let (storage, layout) = grad.storage_and_layout();
         let storage = cpu(&storage)?;
         let (tokens, _) = tokens_of(xs.layout(), &self.weight)?;
-        with_real!(grad.dtype(), T => {
+        for_real!(grad.dtype(), |T| {
             let dxs = input_gradient::<T>(&self.weight, numbers(storage, layout)?, tokens, None);
-            from_reals(dxs, xs.dims())
+            from_numbers(dxs, xs.dims())
         })
     }
 }
@@ -115,41 +114,4 @@ pub(super) fn input_gradient<T: Engine>(
     let columns = packed.order.channels;
     let finish = Finish { bias: None, residual: None, gated: false, columns };
     product(Side::Transposed(packed), grad, tokens, extra, &finish)
-}
-
-impl CustomOp1 for FrozenLinear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-    fn cpu_fwd(&self, xs: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.forward((xs, layout), None)
-    }
-    fn bwd(&self, xs: &Tensor, _ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        self.input_gradient(xs, grad).map(Some)
-    }
-}
-
-impl CustomOp2 for FrozenLinear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-    fn cpu_fwd(
-        &self,
-        xs: &CpuStorage,
-        layout: &Layout,
-        residual: &CpuStorage,
-        residual_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.forward((xs, layout), Some((residual, residual_layout)))
-    }
-    fn bwd(
-        &self,
-        xs: &Tensor,
-        residual: &Tensor,
-        _ys: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let dxs = xs.track_op().then(|| self.input_gradient(xs, grad)).transpose()?;
-        Ok((dxs, residual.track_op().then(|| grad.clone())))
-    }
 }

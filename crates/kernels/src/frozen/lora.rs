@@ -7,11 +7,12 @@ use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, WithDType, bail};
 
 use super::linear::{forward, input_gradient, tokens_of};
-use super::{Finish, check_dtype, numbers, product, with_real};
+use super::{Finish, check_dtype, product};
 use crate::gemm::{Bias, Element, Matrix, Size, gemm};
 use crate::isa::Tier;
 use crate::product::{Engine, MAX_EXTRA_DEPTH, PackedWeight, Side};
-use crate::tensors::{contiguous, cpu, from_reals, from_values};
+use crate::simd::Real;
+use crate::tensors::{cpu, for_real, from_numbers, numbers};
 
 /// LoRA's matrices for one layer.
 #[derive(Clone, Copy, Debug)]
@@ -87,8 +88,8 @@ impl LoraLinear {
         }
         let tier = self.weight.get().tier;
         Ok(Matrices {
-            down: pack::<T>(tier, contiguous(down, down_layout)?, 1.0, down_dims)?,
-            up: pack::<T>(tier, contiguous(up, up_layout)?, self.scale, up_dims)?,
+            down: pack::<T>(tier, numbers(down, down_layout)?, 1.0, down_dims)?,
+            up: pack::<T>(tier, numbers(up, up_layout)?, self.scale, up_dims)?,
             rank,
         })
     }
@@ -144,12 +145,12 @@ impl CustomOp3 for LoraLinear {
     ) -> Result<(CpuStorage, Shape)> {
         let (tokens, dims) = tokens_of(layout, &self.weight)?;
         check_dtype(xs.dtype(), self.weight.compute_dtype())?;
-        let out = with_real!(xs.dtype(), T => {
+        let out = for_real!(xs.dtype(), |T| {
             let matrices = self.matrices::<T>((down, down_layout), (up, up_layout))?;
             let xs = numbers::<T>(xs, layout)?;
             let low = forward(&matrices.down, xs, tokens, None, None);
             let extra = Some((low.as_slice(), Side::Forward(matrices.up.get())));
-            crate::simd::Real::storage(forward(&self.weight, xs, tokens, None, extra))
+            Real::storage(forward(&self.weight, xs, tokens, None, extra))
         });
         Ok((out, dims.into()))
     }
@@ -165,16 +166,16 @@ impl CustomOp3 for LoraLinear {
         let grad = grad.contiguous()?;
         let [x, d, u, g] = [xs, down, up, &grad].map(Tensor::storage_and_layout);
         let (tokens, _) = tokens_of(x.1, &self.weight)?;
-        with_real!(xs.dtype(), T => {
+        for_real!(xs.dtype(), |T| {
             let matrices = self.matrices::<T>((cpu(&d.0)?, d.1), (cpu(&u.0)?, u.1))?;
             let values = numbers::<T>(cpu(&x.0)?, x.1)?;
             let grad = numbers::<T>(cpu(&g.0)?, g.1)?;
             let (dxs, d_down, d_up) =
                 self.backward((values, xs.track_op()), grad, &matrices, tokens);
             Ok((
-                dxs.map(|dxs| from_reals(dxs, xs.dims())).transpose()?,
-                Some(from_values(d_down, down.dims())?),
-                Some(from_values(d_up, up.dims())?),
+                dxs.map(|dxs| from_numbers(dxs, xs.dims())).transpose()?,
+                Some(from_numbers(d_down, down.dims())?),
+                Some(from_numbers(d_up, up.dims())?),
             ))
         })
     }

@@ -11,9 +11,10 @@ mod linear;
 mod lora;
 mod norm_before;
 mod padded;
+mod residual;
 mod windows;
 
-use candle_core::{CpuStorage, DType, Layout, Result, bail};
+use candle_core::{DType, Result, bail};
 
 pub use self::conv2d::FrozenConv2d;
 pub use self::geglu::linear_geglu;
@@ -22,8 +23,7 @@ pub use self::lora::{LowRank, linear_lora};
 pub use self::norm_before::NormBefore;
 use crate::buffer::Aligned;
 use crate::output::written;
-use crate::product::{Call, Engine, Epilogue, Rows, Shared, Side};
-use crate::simd::Real;
+use crate::product::{Call, Engine, Epilogue, Rows, Side};
 
 /// Rows of activations as an engine takes them: where they lie, or copied with zeros between and behind them.
 enum Operand<'a, T> {
@@ -94,41 +94,12 @@ fn product<T: Engine>(
                     residual: finish.residual,
                     gated: finish.gated,
                     columns: finish.columns,
-                    out: Shared(out.at(0)),
+                    out: *out,
                 },
             });
         })
     }
 }
-
-/// The numbers of a contiguous tensor.
-///
-/// # Errors
-/// If it has another dtype or is not contiguous.
-fn numbers<'a, T: Real>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        bail!("kernels: expected a contiguous tensor, found strides {:?}", layout.stride());
-    };
-    Ok(&T::slice(storage)?[start..end])
-}
-
-/// Runs a block with `T` as the type of a dtype that activations have.
-macro_rules! with_real {
-    ($dtype:expr, $type:ident => $body:expr) => {
-        match $dtype {
-            candle_core::DType::F32 => {
-                type $type = f32;
-                $body
-            }
-            candle_core::DType::BF16 => {
-                type $type = half::bf16;
-                $body
-            }
-            other => candle_core::bail!("kernels: expected f32 or bf16, found {other:?}"),
-        }
-    };
-}
-use with_real;
 
 /// # Errors
 /// If activations are not of the dtype that the weight computes in.

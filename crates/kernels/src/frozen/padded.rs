@@ -4,7 +4,8 @@ use rayon::prelude::*;
 
 use crate::buffer::Aligned;
 use crate::isa::Tier;
-use crate::product::{Engine, Map, Shared};
+use crate::output::Target;
+use crate::product::{Engine, Map};
 use crate::simd::{Kernel, Simd, dispatch};
 
 /// From a picture to the padded one under a kernel.
@@ -78,10 +79,10 @@ impl Padding {
         let slack = map.slack(taps) * self.pixel::<T>();
         // SAFETY: every line is written below, and so is the slack.
         let mut padded: Aligned<T> = unsafe { Aligned::uninitialised(numbers + slack) };
-        let to = Shared(padded.as_mut_ptr());
+        let to = Target::new(padded.as_mut_ptr());
         (0..self.images * height).into_par_iter().for_each(|at| {
             // SAFETY: a line of the padded picture, which is this task's alone.
-            let to = unsafe { to.get().add(at * line) };
+            let to = unsafe { to.at(at * line) };
             dispatch(
                 tier,
                 Line { padding: self, xs, image: at / height, y: at % height, to, prologue },

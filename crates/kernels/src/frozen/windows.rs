@@ -2,7 +2,7 @@
 
 use super::padded::{Padding, Prologue};
 use crate::output::written;
-use crate::product::{Call, Engine, Epilogue, Map, Rows, Shared, Side, Windowed};
+use crate::product::{Call, Engine, Epilogue, Map, Rows, Side, Windowed};
 
 /// What is added to a convolution's product.
 pub(super) struct Ends<'a, T> {
@@ -71,7 +71,7 @@ impl Windows {
                     residual: ends.residual,
                     gated: false,
                     columns,
-                    out: Shared(out.at(0)),
+                    out: *out,
                 };
                 let a = picture.as_slice();
                 match tile {

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::Shared;
 use super::rows::NO_TARGET;
 use crate::activation::Activation;
+use crate::output::Target;
 use crate::simd::{Real, Simd};
 
 /// `residual + activation(product + bias)`, or of gated columns `values · gelu(gates)`.
@@ -20,7 +20,7 @@ pub(crate) struct Epilogue<'a, T> {
     pub(crate) gated: bool,
     /// Columns of the output.
     pub(crate) columns: usize,
-    pub(crate) out: Shared<T>,
+    pub(crate) out: Target<T>,
 }
 
 /// One register of the output.
@@ -84,7 +84,7 @@ impl<T: Real> Epilogue<'_, T> {
                     x = simd.add(x, simd.load(bias.as_ptr().add(column)));
                 }
                 if let Some(bias) = image_bias {
-                    x = simd.add(x, first(simd, bias.as_ptr().add(column), count));
+                    x = simd.add(x, f32::load_up_to(simd, bias.as_ptr().add(column), count));
                 }
                 self.write(simd, Place { row, column, count }, x);
             }
@@ -134,26 +134,9 @@ impl<T: Real> Epilogue<'_, T> {
         unsafe {
             if let Some(residual) = self.residual {
                 debug_assert!(at + count <= residual.len());
-                x = simd.add(x, first(simd, residual.as_ptr().add(at), count));
+                x = simd.add(x, T::load_up_to(simd, residual.as_ptr().add(at), count));
             }
-            let to = self.out.get().add(at);
-            if count == S::LANES {
-                T::store(simd, to, x);
-            } else {
-                T::store_first(simd, to, x, count);
-            }
+            T::store_up_to(simd, self.out.at(at), x, count);
         }
-    }
-}
-
-/// The first `count ≤ LANES` numbers.
-///
-/// # Safety
-/// They can be read.
-#[inline(always)]
-unsafe fn first<S: Simd, T: Real>(simd: S, from: *const T, count: usize) -> S::V {
-    // SAFETY: the caller's word.
-    unsafe {
-        if count == S::LANES { T::load(simd, from) } else { T::load_first(simd, from, count) }
     }
 }

@@ -176,18 +176,3 @@ fn rows_in_task(bytes_per_row: usize, step: usize) -> usize {
     const CACHE: usize = 768 << 10;
     (CACHE / bytes_per_row.max(1)).clamp(128, 512) / step * step
 }
-
-/// A pointer that tasks share: each writes what is its own.
-#[derive(Clone, Copy)]
-pub(crate) struct Shared<T>(pub(crate) *mut T);
-
-// SAFETY: tasks write disjoint parts, and what is pointed to outlives them.
-unsafe impl<T> Send for Shared<T> {}
-// SAFETY: as above.
-unsafe impl<T> Sync for Shared<T> {}
-
-impl<T> Shared<T> {
-    pub(crate) const fn get(self) -> *mut T {
-        self.0
-    }
-}

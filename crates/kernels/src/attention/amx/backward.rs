@@ -13,10 +13,11 @@ use super::pack::{Form, PackTiles};
 use super::softmax::{exp2, neighbours, pairs};
 use super::{Features, Grid, Product, TILE};
 use crate::attention::forward::fill_bias;
-use crate::attention::heads::{Head, Shared, Sizes};
+use crate::attention::heads::{Head, Sizes};
 use crate::attention::pack::{Arena, Scratch};
 use crate::attention::parts::{Inputs, Plan, SumParts, WriteRows, dot};
 use crate::attention::{Attention, LOG2_E};
+use crate::output::Target;
 use crate::simd::amx::Tiles;
 use crate::simd::{Kernel, Simd, dispatch};
 
@@ -41,7 +42,7 @@ pub(in crate::attention) fn backward(
     let features = Features::new(sizes.d);
     let plan = &Plan::new(sizes, BLOCK, (BLOCK, false), [16 * features.along; 2]);
     let mut parts = Arena::new(sizes.all_heads() * plan.chunks * plan.part);
-    let out = [&mut dk, &mut dv].map(|values| Shared::new(values));
+    let out = [&mut dk, &mut dv].map(|values| Target::new(values.as_mut_ptr()));
     parts.values_mut().par_chunks_mut(plan.part).enumerate().with_max_len(1).for_each(
         |(index, dq)| {
             let (at, chunk) = (index / plan.chunks, index % plan.chunks);
@@ -81,7 +82,7 @@ impl Chunk<'_> {
     /// # Safety
     /// The tier is available, and the part of dQ and rows of these keys are this task's.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    unsafe fn run(&self, dq: &mut [f32], out: [Shared<bf16>; 2]) {
+    unsafe fn run(&self, dq: &mut [f32], out: [Target<bf16>; 2]) {
         let Self { op, sizes, plan, inputs, features, at, ref keys } = *self;
         let Features { deep, along } = features;
         let rows = keys.len().next_multiple_of(BLOCK);

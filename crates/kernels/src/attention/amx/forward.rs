@@ -8,9 +8,10 @@ use rayon::prelude::*;
 use super::pack::{Form, PackTiles};
 use super::softmax::{add_bias, exp2, fade_sums, maxima, weigh, write_logs};
 use super::{Features, Grid, Product, TILE};
-use crate::attention::heads::{Shared, Sizes, View};
+use crate::attention::heads::{Sizes, View};
 use crate::attention::pack::{Arena, Scratch, unpack_columns};
 use crate::attention::{Attention, LOG2_E};
+use crate::output::Target;
 use crate::simd::amx::Tiles;
 use crate::simd::{Kernel, Simd, dispatch};
 
@@ -32,8 +33,8 @@ pub(in crate::attention) fn forward(
     let packed = &Packed::new(op, sizes, &k, &v);
     let mut out = vec![bf16::ZERO; sizes.batch * sizes.queries * sizes.inner()];
     let mut logs = op.keep.then(|| vec![0.0; sizes.all_heads() * sizes.padded_queries()]);
-    let shared = Shared::new(&mut out);
-    let shared_logs = logs.as_deref_mut().map(Shared::new);
+    let shared = Target::new(out.as_mut_ptr());
+    let shared_logs = logs.as_deref_mut().map(|logs| Target::new(logs.as_mut_ptr()));
     let panels = sizes.queries.div_ceil(WIDTH);
     (0..sizes.all_heads() * panels).into_par_iter().for_each(|task| {
         let (at, first) = (task / panels, task % panels * WIDTH);
@@ -93,7 +94,7 @@ impl QueryPanel<'_> {
     /// # Safety
     /// The tier is available, outputs have the sizes' shapes, and this panel of them is this task's.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    unsafe fn run(&self, out: Shared<bf16>, logs: Option<Shared<f32>>) {
+    unsafe fn run(&self, out: Target<bf16>, logs: Option<Target<f32>>) {
         let Self { op, sizes, q, at, first, packed } = *self;
         let Features { deep, along } = packed.features;
         let rows = first..(first + WIDTH).min(sizes.queries);

@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor};
 
 use super::*;
 use crate::isa::Tier;
-use crate::product::{Call, Epilogue, PackedWeight, Rows, Shared, single};
+use crate::product::{Call, Epilogue, PackedWeight, Rows, single};
 use crate::testing::{Numbers, tiers};
 
 /// A convolution of a padded picture.
@@ -75,7 +75,7 @@ impl Case {
             residual: None,
             gated: false,
             columns: self.outputs,
-            out: Shared(out.as_mut_ptr()),
+            out: crate::output::Target::new(out.as_mut_ptr()),
         };
         match tile {
             Some(tile) => multiply(&Windowed { map, a: &a, side, tile, epilogue }),
