@@ -9,7 +9,9 @@ use std::sync::{Mutex, PoisonError};
 /// Rows of AMX tiles and vector registers that straddle two cache lines are up to three times slower to load, and a
 /// tensor's storage is aligned as its allocator likes. And a network gives back a tensor of some megabytes for each that
 /// it makes: the system would take the pages away and hand out zeroed ones, which costs as much as a norm or an
-/// addition. Up to 160 MB of freed blocks wait here for the next tensor of their size. Results do not depend on it.
+/// addition. Freed blocks wait here for the next tensor of their size, as long as they and the blocks in use are no more
+/// than were ever in use at once, or the blocks that wait no more than 160 MB: waiting makes no program larger than it
+/// was by more than that, and the next step of a training finds what the last one gave back. Results do not depend on it.
 ///
 /// ```
 /// #[global_allocator]
@@ -27,23 +29,27 @@ const ALIGNED: usize = 4 << 10;
 const ALIGNMENT: usize = 64;
 /// Blocks from this size on are stored when they are freed.
 const STORED: usize = 256 << 10;
-/// Bytes that wait in the store.
-const MOST_BYTES: usize = 160 << 20;
+/// Bytes that may wait in the store whatever else is in use.
+const FREE_BYTES: usize = 160 << 20;
 /// Blocks that wait in the store.
-const MOST_BLOCKS: usize = 64;
+const MOST_BLOCKS: usize = 1024;
 
-/// Freed blocks, the oldest first.
+/// Freed blocks, the oldest first, and how much is in use outside the store.
 struct Store {
     blocks: [(*mut u8, usize); MOST_BLOCKS],
     count: usize,
+    /// Bytes of the blocks that wait.
     bytes: usize,
+    /// Bytes of the large blocks in use, and the most that they ever were.
+    used: usize,
+    most_used: usize,
 }
 
 // SAFETY: the blocks belong to the store alone.
 unsafe impl Send for Store {}
 
 static STORE: Mutex<Store> =
-    Mutex::new(Store { blocks: [(null_mut(), 0); MOST_BLOCKS], count: 0, bytes: 0 });
+    Mutex::new(Store { blocks: [(null_mut(), 0); MOST_BLOCKS], count: 0, bytes: 0, used: 0, most_used: 0 });
 
 impl Store {
     fn remove(&mut self, at: usize) -> (*mut u8, usize) {
@@ -54,30 +60,47 @@ impl Store {
         (block, size)
     }
 
-    /// The latest block of this size.
-    fn take(&mut self, size: usize) -> Option<*mut u8> {
-        let at = self.blocks[..self.count].iter().rposition(|&(_, stored)| stored == size)?;
-        Some(self.remove(at).0)
+    /// The latest block of this size, or a new one (null if there is no memory).
+    fn take(&mut self, size: usize) -> *mut u8 {
+        let at = self.blocks[..self.count].iter().rposition(|&(_, stored)| stored == size);
+        let stored = at.map(|at| self.remove(at).0);
+        self.used += size;
+        self.most_used = self.most_used.max(self.used);
+        self.trim();
+        // SAFETY: a layout of this allocator.
+        let block = stored.unwrap_or_else(|| unsafe { System.alloc(large(size)) });
+        if block.is_null() {
+            self.used -= size;
+        }
+        block
     }
 
-    /// Keeps a block, and gives the oldest ones back to the system if there are too many.
+    /// Keeps a block.
     ///
     /// # Safety
     /// The block is one of this allocator's with this size, and nobody's any more.
     unsafe fn put(&mut self, block: *mut u8, size: usize) {
-        if size > MOST_BYTES {
-            // SAFETY: it was allocated with this layout.
-            unsafe { System.dealloc(block, large(size)) };
-            return;
-        }
-        while self.count > 0 && (self.count == MOST_BLOCKS || self.bytes + size > MOST_BYTES) {
-            let (block, size) = self.remove(0);
-            // SAFETY: as above.
-            unsafe { System.dealloc(block, large(size)) };
+        if self.count == MOST_BLOCKS {
+            self.release_oldest();
         }
         self.blocks[self.count] = (block, size);
         self.count += 1;
         self.bytes += size;
+        self.used -= size;
+        self.trim();
+    }
+
+    /// Gives the oldest blocks back to the system as long as too much waits.
+    fn trim(&mut self) {
+        while self.bytes > FREE_BYTES && self.used + self.bytes > self.most_used {
+            self.release_oldest();
+        }
+    }
+
+    fn release_oldest(&mut self) {
+        let (block, size) = self.remove(0);
+        // SAFETY: a stored block was allocated with this layout, and is nobody's.
+        unsafe { System.dealloc(block, large(size)) };
     }
 }
 
@@ -111,9 +134,7 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if is_stored(layout) {
             let size = rounded(layout.size());
-            let stored = STORE.lock().unwrap_or_else(PoisonError::into_inner).take(size);
-            // SAFETY: a layout of this allocator.
-            return stored.unwrap_or_else(|| unsafe { System.alloc(large(size)) });
+            return STORE.lock().unwrap_or_else(PoisonError::into_inner).take(size);
         }
         // SAFETY: the caller's word.
         unsafe { System.alloc(aligned(layout)) }
