@@ -6,8 +6,9 @@ use imaging::io::{WriteOptions, write_image};
 
 use super::data::TripletPaths;
 use super::encode::Prompts;
-use super::learner::{Learner, StepReport};
+use super::learner::Learner;
 use super::log::{Log, LogEntry};
+use super::optimizer::StepReport;
 use super::outputs::{self, make_folder};
 use super::tensorboard::EventWriter;
 use super::trainer::{TrainJob, TrainObserver};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 
-use super::learner::{Learner, set, values};
+use super::optimizer::{Optimizer, set, values};
 use super::settings::first_difference;
 use crate::checkpoint::{SafetensorsFile, TensorSource as _, save_tensors};
 use crate::error::{DiffusionError, Result};
@@ -66,31 +66,31 @@ impl States {
     /// Writes a checkpoint and removes all but the newest `keep`.
     pub(super) fn save(
         &self,
-        learner: &Learner,
+        optimizer: &Optimizer,
         identity: &Identity,
         keep: usize,
     ) -> Result<PathBuf> {
         std::fs::create_dir_all(&self.folder)
             .map_err(|source| DiffusionError::io(&self.folder, "create the folder", source))?;
         let mut tensors = HashMap::new();
-        for (at, parameter) in learner.parameters().iter().enumerate() {
+        for (at, parameter) in optimizer.parameters().iter().enumerate() {
             let mut put = |kind: &str, values: &[f32]| -> Result<()> {
                 let tensor = Tensor::from_slice(values, parameter.var.shape(), &Device::Cpu)?;
                 tensors.insert(format!("{kind}.{}", parameter.name), tensor);
                 Ok(())
             };
             put("weights", &values(parameter)?)?;
-            put("first_moment", &learner.moments[at].first)?;
-            put("second_moment", &learner.moments[at].second)?;
-            if let Some(ema) = &learner.ema {
+            put("first_moment", &optimizer.moments[at].first)?;
+            put("second_moment", &optimizer.moments[at].second)?;
+            if let Some(ema) = &optimizer.ema {
                 put("average", &ema.shadows[at])?;
             }
         }
         let notes = json!({
-            "step": learner.step, "settings": identity.settings, "data": identity.data,
+            "step": optimizer.step, "settings": identity.settings, "data": identity.data,
         });
         let metadata = BTreeMap::from([(KEY.to_owned(), notes.to_string())]);
-        let path = self.folder.join(format!("step-{:08}.safetensors", learner.step));
+        let path = self.folder.join(format!("step-{:08}.safetensors", optimizer.step));
         save_tensors(&path, true, &tensors, &metadata)?;
         let all = self.list()?;
         for (_, old) in all.iter().rev().skip(keep) {
@@ -100,12 +100,12 @@ impl States {
         Ok(path)
     }
 
-    /// Brings the learner to the newest checkpoint; false if there is none.
+    /// Brings the optimizer to the newest checkpoint; false if there is none.
     ///
     /// # Errors
     /// [`DiffusionError::Argument`] naming the setting in which the checkpoint's run is another one;
     /// [`DiffusionError::Checkpoint`] or [`DiffusionError::TensorShape`] if the file is damaged.
-    pub(super) fn resume(&self, learner: &mut Learner, identity: &Identity) -> Result<bool> {
+    pub(super) fn resume(&self, optimizer: &mut Optimizer, identity: &Identity) -> Result<bool> {
         let Some((_, path)) = self.list()?.pop() else { return Ok(false) };
         let fail = |problem: &str| DiffusionError::checkpoint(&path, problem);
         let file = SafetensorsFile::open(&path)?;
@@ -134,20 +134,20 @@ impl States {
             Ok(tensor.flatten_all()?.to_vec1()?)
         };
         // Read everything before anything is changed.
-        let mut all = Vec::with_capacity(learner.parameters().len());
-        for parameter in learner.parameters() {
+        let mut all = Vec::with_capacity(optimizer.parameters().len());
+        for parameter in optimizer.parameters() {
             let get = |kind: &str| read(format!("{kind}.{}", parameter.name), parameter.var.dims());
-            let average = learner.ema.is_some().then(|| get("average")).transpose()?;
+            let average = optimizer.ema.is_some().then(|| get("average")).transpose()?;
             all.push((get("weights")?, get("first_moment")?, get("second_moment")?, average));
         }
         for (at, (weights, first, second, average)) in all.into_iter().enumerate() {
-            set(&learner.parameters()[at], &weights)?;
-            (learner.moments[at].first, learner.moments[at].second) = (first, second);
-            if let (Some(ema), Some(average)) = (&mut learner.ema, average) {
+            set(&optimizer.parameters()[at], &weights)?;
+            (optimizer.moments[at].first, optimizer.moments[at].second) = (first, second);
+            if let (Some(ema), Some(average)) = (&mut optimizer.ema, average) {
                 ema.shadows[at] = average;
             }
         }
-        learner.step = step;
+        optimizer.step = step;
         Ok(true)
     }
 }

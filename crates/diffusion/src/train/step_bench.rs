@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::learner::{Learner, StepReport};
+use super::learner::Learner;
 use super::objective::{Batch, Objective, ObjectiveOptions};
+use super::optimizer::StepReport;
 use super::options::{NetworkOptions, OptimizerOptions};
 use super::parameters::LoraNetwork;
 use crate::checkpoint::{RandomSource, TensorInfo, TensorSource};

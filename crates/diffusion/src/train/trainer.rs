@@ -181,7 +181,7 @@ pub fn train(
     let mut learner = Learner::new(unet, objective, options.optimizer, parameters, total_steps)?;
     let identity = Identity { settings: options.identity(), data: set.fingerprint() };
     if job.resume {
-        states.resume(&mut learner, &identity)?;
+        states.resume(&mut learner.optimizer, &identity)?;
     }
     let resumed_at = learner.steps_done();
 
@@ -244,7 +244,7 @@ pub fn train(
             session.validate(&learner, latents.vae(), &mut prompts, &scheduler)?;
         }
         if every(options.run.save_every) {
-            states.save(&learner, &identity, options.run.keep)?;
+            states.save(&learner.optimizer, &identity, options.run.keep)?;
             saved_at = Some(done);
         }
     }
@@ -254,7 +254,7 @@ pub fn train(
     // A run may be resumed with fewer steps than it has done.
     let finished = steps >= total_steps;
     if saved_at != Some(steps) && steps > resumed_at {
-        states.save(&learner, &identity, options.run.keep)?;
+        states.save(&learner.optimizer, &identity, options.run.keep)?;
     }
     let log = output.join("log.jsonl");
     let judged_at = outputs::last_validation(&log::read(&log)?).map(|entry| entry.step());
