@@ -95,7 +95,7 @@ impl Run {
         let source = weights(component);
         let mut text_encoder = None;
         let (unet, parameters) = if case.full {
-            let source = Arc::new(TrainableSource::new(source));
+            let source = Arc::new(TrainableSource::new(source, "unet"));
             let unet = UNet2DConditionModel::load(
                 &unet_config,
                 &params(Arc::<TrainableSource>::clone(&source), Arc::default()),

@@ -13,6 +13,7 @@ mod mask;
 mod model;
 mod restore;
 mod train;
+mod train_pixels;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -32,6 +33,7 @@ pub(crate) use model::{
 };
 pub(crate) use restore::RestoreArgs;
 pub(crate) use train::TrainArgs;
+pub(crate) use train_pixels::TrainPixelsArgs;
 
 /// Finds and repairs the damage in old photographs and artworks.
 ///
@@ -71,6 +73,16 @@ pub(crate) enum Command {
     Mask(Box<MaskArgs>),
     Damage(Box<DamageArgs>),
     Train(Box<TrainArgs>),
+    /// Trains a damage detector on clean photographs, which are damaged while training.
+    ///
+    /// The folder of the run gets detector.safetensors, run.toml to run it again, log.jsonl, TensorBoard logs, loss.png and
+    /// checkpoints: with --resume an interrupted run goes on to the same weights that it would have had.
+    TrainDetector(Box<TrainPixelsArgs>),
+    /// Trains a refiner of classical fills on clean photographs, which are damaged and filled while training.
+    ///
+    /// The folder of the run gets refiner.safetensors, run.toml to run it again, log.jsonl, TensorBoard logs, loss.png and
+    /// checkpoints: with --resume an interrupted run goes on to the same weights that it would have had.
+    TrainRefiner(Box<TrainPixelsArgs>),
     Evaluate(Box<EvaluateArgs>),
     Model(ModelArgs),
     Bench(BenchArgs),

@@ -9,6 +9,9 @@ mod mask;
 mod model;
 mod restore;
 mod train;
+mod train_pixels;
+
+use diffusion::train::pixelwise::PixelTask;
 
 use crate::args::Command;
 use crate::context::Context;
@@ -24,6 +27,8 @@ pub(crate) fn run(command: Command, context: &Context) -> anyhow::Result<Outcome
         Command::Mask(args) => mask::run(&args, context),
         Command::Damage(args) => damage::run(&args, context),
         Command::Train(args) => train::run(&args, context),
+        Command::TrainDetector(args) => train_pixels::run(PixelTask::Detector, &args, context),
+        Command::TrainRefiner(args) => train_pixels::run(PixelTask::Refiner, &args, context),
         Command::Evaluate(args) => evaluate::run(&args, context),
         Command::Model(args) => model::run(&args, context),
         Command::Bench(args) => bench::run(&args, context),

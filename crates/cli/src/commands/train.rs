@@ -51,7 +51,7 @@ pub(crate) fn run(args: &TrainArgs, context: &Context) -> anyhow::Result<Outcome
             force: args.run.force,
             device: device.clone(),
         };
-        let watcher = Watcher { context, bar: std::sync::OnceLock::new() };
+        let watcher = Watcher::new(context);
         let validator = options.validation.is_on().then_some(&RestoreValidator);
         let report = train(&job, validator.map(|one| one as _), &watcher)?;
         watcher.finish();
@@ -109,7 +109,7 @@ fn settings(args: &TrainArgs) -> anyhow::Result<Vec<NamedRun>> {
     Ok(runs)
 }
 
-fn read_text(path: &Path) -> anyhow::Result<String> {
+pub(super) fn read_text(path: &Path) -> anyhow::Result<String> {
     let what = || format!("{}: cannot read", path.display());
     let length = std::fs::metadata(path).with_context(what)?.len();
     if length > MOST_BYTES {
@@ -144,13 +144,17 @@ fn tell(report: &TrainReport, output: &Path, context: &Context) {
 }
 
 /// Shows one bar over the steps, with the loss; what goes on in between has the usual stage line.
-struct Watcher<'a> {
+pub(super) struct Watcher<'a> {
     context: &'a Context,
     bar: std::sync::OnceLock<ProgressBar>,
 }
 
-impl Watcher<'_> {
-    fn finish(&self) {
+impl<'a> Watcher<'a> {
+    pub(super) const fn new(context: &'a Context) -> Self {
+        Self { context, bar: std::sync::OnceLock::new() }
+    }
+
+    pub(super) fn finish(&self) {
         if let Some(bar) = self.bar.get() {
             bar.finish_and_clear();
         }
@@ -182,11 +186,20 @@ impl TrainObserver for Watcher<'_> {
     }
 
     fn validated(&self, entry: &LogEntry) {
-        if let LogEntry::Validation { step, psnr, masked_psnr, ssim, .. } = entry {
-            self.context.status(&format!(
-                "step {step}: held-out pictures {psnr:.2} dB, damaged pixels {masked_psnr:.2} dB, SSIM {ssim:.4}"
-            ));
-        }
+        let step = entry.step();
+        let scores = match *entry {
+            LogEntry::Step { .. } => return,
+            LogEntry::Validation { psnr, masked_psnr, ssim, .. } => {
+                format!("{psnr:.2} dB, damaged pixels {masked_psnr:.2} dB, SSIM {ssim:.4}")
+            }
+            LogEntry::Detection { precision, recall, f1, .. } => {
+                format!("F1 {f1:.3} at 2 px (precision {precision:.3}, recall {recall:.3})")
+            }
+            LogEntry::Refinement { masked_psnr, filled_masked_psnr, .. } => {
+                format!("repainted pixels {filled_masked_psnr:.2} → {masked_psnr:.2} dB")
+            }
+        };
+        self.context.status(&format!("step {step}: held-out pictures {scores}"));
     }
 
     fn note(&self, text: &str) {

@@ -29,6 +29,7 @@ mod asymmetric_autoencoder_kl;
 mod autoencoder_kl;
 mod clip_text;
 mod config;
+mod pixel_unet;
 mod run;
 mod unet_2d_blocks;
 mod unet_2d_condition;
@@ -39,6 +40,8 @@ pub use asymmetric_autoencoder_kl::{AsymmetricAutoencoderKl, AsymmetricAutoencod
 pub use autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
 pub use clip_text::{ClipTextConfig, ClipTextModel};
 pub use config::OneOrMany;
+pub(crate) use pixel_unet::save as save_pixel_unet;
+pub use pixel_unet::{InitialWeights, PixelUnet, PixelUnetConfig};
 pub use run::{RunOptions, Stage, run};
 pub use unet_2d_condition::UNet2DConditionModel;
 pub(crate) use unet_2d_condition::UnetStage;

@@ -43,7 +43,7 @@ impl Gradients {
     }
 
     /// Adds what a backward pass found; the rest of the store is let go of.
-    fn take(&mut self, store: &kernels::Gradients) -> Result<()> {
+    pub(super) fn take(&mut self, store: &kernels::Gradients) -> Result<()> {
         for (id, sum) in &mut self.sums {
             if let Some(gradient) = store.get(*id) {
                 *sum = Some(match sum.take() {

@@ -52,6 +52,36 @@ pub enum LogEntry {
         /// Seconds for all of them.
         seconds: f64,
     },
+    /// Damage found on held-out pictures.
+    Detection {
+        /// After this many steps.
+        step: u64,
+        /// Pictures.
+        images: usize,
+        /// The mean share of found pixels that are damaged, within 2 pixels.
+        precision: f64,
+        /// The mean share of damaged pixels that were found, within 2 pixels.
+        recall: f64,
+        /// The mean of the pictures' harmonic means of both.
+        f1: f64,
+        /// The mean share of the pictures that was found to be damaged.
+        flagged: f64,
+        /// Seconds for all of them.
+        seconds: f64,
+    },
+    /// Fills of held-out pictures refined.
+    Refinement {
+        /// After this many steps.
+        step: u64,
+        /// Pictures.
+        images: usize,
+        /// Their mean PSNR over repainted pixels, in dB.
+        masked_psnr: f64,
+        /// The same of the fill alone.
+        filled_masked_psnr: f64,
+        /// Seconds for all of them.
+        seconds: f64,
+    },
 }
 
 impl LogEntry {
@@ -59,7 +89,33 @@ impl LogEntry {
     #[must_use]
     pub const fn step(&self) -> u64 {
         match self {
-            Self::Step { step, .. } | Self::Validation { step, .. } => *step,
+            Self::Step { step, .. }
+            | Self::Validation { step, .. }
+            | Self::Detection { step, .. }
+            | Self::Refinement { step, .. } => *step,
+        }
+    }
+
+    /// True if held-out pictures were judged.
+    #[must_use]
+    pub const fn is_validation(&self) -> bool {
+        !matches!(self, Self::Step { .. })
+    }
+
+    /// What a validation found, by name; the first is what counts most.
+    #[must_use]
+    pub fn scores(&self) -> Vec<(&'static str, f64)> {
+        match *self {
+            Self::Step { .. } => Vec::new(),
+            Self::Validation { psnr, masked_psnr, ssim, .. } => {
+                vec![("masked_psnr", masked_psnr), ("psnr", psnr), ("ssim", ssim)]
+            }
+            Self::Detection { precision, recall, f1, flagged, .. } => {
+                vec![("f1", f1), ("precision", precision), ("recall", recall), ("flagged", flagged)]
+            }
+            Self::Refinement { masked_psnr, filled_masked_psnr, .. } => {
+                vec![("masked_psnr", masked_psnr), ("filled_masked_psnr", filled_masked_psnr)]
+            }
         }
     }
 }

@@ -8,6 +8,7 @@
 //! Training knows no pipelines: what judges a model in training is given to it as a [`Validator`].
 
 pub mod data;
+pub mod pixelwise;
 
 mod adamw;
 mod cache;

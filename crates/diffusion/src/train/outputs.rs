@@ -13,6 +13,7 @@ use super::learner::Learner;
 use super::log::LogEntry;
 use super::options::NetworkOptions;
 use super::settings::TrainOptions;
+use super::state::States;
 use super::trainer::{TrainJob, TrainReport, Trained};
 use crate::checkpoint::{Checkpoint, Component, MemorySource, SaveOptions, save_folder};
 use crate::error::{DiffusionError, Result};
@@ -107,6 +108,17 @@ fn metadata(job: &TrainJob<'_>) -> BTreeMap<String, String> {
         ("photomend_version", env!("CARGO_PKG_VERSION").to_owned()),
     ];
     notes.into_iter().map(|(key, text)| (key.to_owned(), text)).collect()
+}
+
+/// Refuses a folder that holds a run already, unless that `may_be_there`.
+pub(super) fn check_folder(output: &Path, states: &States, may_be_there: bool) -> Result<()> {
+    let has_run = !states.list()?.is_empty() || output.join("log.jsonl").exists();
+    if has_run && !may_be_there {
+        let problem = "there is one already; resume it or replace it";
+        let problem = std::io::Error::new(std::io::ErrorKind::AlreadyExists, problem);
+        return Err(DiffusionError::io(output, "start a run in", problem));
+    }
+    Ok(())
 }
 
 /// Makes a folder, and those above it, if it is not there.
@@ -246,7 +258,7 @@ pub(super) fn mean_loss(history: &[LogEntry], last: bool) -> Option<f64> {
         .iter()
         .filter_map(|entry| match entry {
             LogEntry::Step { loss, .. } => Some(*loss),
-            LogEntry::Validation { .. } => None,
+            _ => None,
         })
         .collect();
     let count = losses.len().div_ceil(10);
@@ -256,7 +268,7 @@ pub(super) fn mean_loss(history: &[LogEntry], last: bool) -> Option<f64> {
 
 /// The last validation of a log.
 pub(super) fn last_validation(history: &[LogEntry]) -> Option<LogEntry> {
-    history.iter().rev().find(|entry| matches!(entry, LogEntry::Validation { .. })).cloned()
+    history.iter().rev().find(|entry| entry.is_validation()).cloned()
 }
 
 pub(super) fn median(values: &[f64]) -> Option<f64> {

@@ -230,14 +230,15 @@ fn pair(
 /// Weights that are trained as they are: what is read becomes a parameter.
 pub struct TrainableSource {
     inner: Arc<dyn TensorSource>,
+    prefix: String,
     vars: Mutex<Vec<Parameter>>,
 }
 
 impl TrainableSource {
-    /// The UNet's weights in `inner`, to be trained.
+    /// The weights in `inner`, to be trained; parameters are called `PREFIX.NAME`.
     #[must_use]
-    pub fn new(inner: Arc<dyn TensorSource>) -> Self {
-        Self { inner, vars: Mutex::default() }
+    pub fn new(inner: Arc<dyn TensorSource>, prefix: impl Into<String>) -> Self {
+        Self { inner, prefix: prefix.into(), vars: Mutex::default() }
     }
 
     /// What has been read, by name.
@@ -264,7 +265,7 @@ impl TensorSource for TrainableSource {
 
     /// The variable itself, in f32 whatever is asked for: small changes would be lost in fewer digits.
     fn read(&self, name: &str, shape: &[usize], _: DType, device: &Device) -> Result<Tensor> {
-        let name_of_var = format!("{}.{name}", LoraComponent::Unet);
+        let name_of_var = format!("{}.{name}", self.prefix);
         let mut vars = self.vars.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = vars.iter().find(|parameter| parameter.name == name_of_var) {
             return Ok(known.var.as_tensor().clone());

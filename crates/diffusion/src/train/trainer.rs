@@ -18,6 +18,7 @@ use super::encode::{Latents, Prompts};
 use super::learner::Learner;
 use super::log::{self, Log, LogEntry};
 use super::objective::Objective;
+use super::options::NetworkOptions;
 use super::parameters::{LoraNetwork, Parameter, TrainableSource};
 use super::plan::Plan;
 use super::session::Session;
@@ -29,7 +30,7 @@ use super::{outputs, plots};
 use crate::checkpoint::{Checkpoint, Component};
 use crate::components::{LoadOptions, check_channels};
 use crate::error::{DiffusionError, Result};
-use crate::lora::{DropoutSeed, ModuleNames};
+use crate::lora::{DropoutSeed, LoraComponent, ModuleNames};
 use crate::models::{UNet2DConditionConfig, UNet2DConditionModel};
 use crate::nn::Params;
 use crate::random::sub_seed;
@@ -141,17 +142,7 @@ pub fn train(
     let scheduler = SchedulerConfig::from_value(checkpoint.scheduler_config()?, checkpoint.path())?
         .amended_for_stable_diffusion();
     let states = States::new(output);
-    let has_run = !states.list()?.is_empty() || output.join("log.jsonl").exists();
-    if has_run && !job.resume && !job.force {
-        return Err(DiffusionError::io(
-            output,
-            "start a run in",
-            std::io::Error::new(
-                std::io::ErrorKind::AlreadyExists,
-                "there is one already; resume it or replace it",
-            ),
-        ));
-    }
+    outputs::check_folder(output, &states, job.resume || job.force)?;
     let set = TrainingSet::open(&options.data, observer)?;
     let (set, held_out) = held_out(set, options, observer)?;
     let mut plan = Plan::new(&set, options);
@@ -277,7 +268,12 @@ pub fn train(
         validation: outputs::last_validation(&history),
         files: Vec::new(),
     };
-    plots::write(&history, options, output)?;
+    let what = match options.network {
+        NetworkOptions { full: true, .. } => "every weight of the UNet".to_owned(),
+        NetworkOptions { rank, .. } => format!("LoRA of rank {rank}"),
+    };
+    let subtitle = format!("{what}, {} px, seed {}", options.data.resolution, options.run.seed);
+    plots::write(&history, subtitle, output)?;
     if finished {
         report.files = outputs::write_models(&trained, &learner, job)?;
         outputs::write_card(job, &report, &history)?;
@@ -294,7 +290,7 @@ fn load_unet(
     let config = UNet2DConditionConfig::from_json(&checkpoint.config(Component::Unet)?)?;
     let source = checkpoint.weights(Component::Unet)?;
     if options.network.full {
-        let source = Arc::new(TrainableSource::new(source));
+        let source = Arc::new(TrainableSource::new(source, LoraComponent::Unet.to_string()));
         let params = Params::new(Arc::<TrainableSource>::clone(&source), load.dtype, &load.device);
         let unet = UNet2DConditionModel::load(&config, &params)?;
         return Ok((unet, Trained::Full(source)));

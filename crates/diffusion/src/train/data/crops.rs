@@ -9,7 +9,7 @@ use crate::random::SplitMix64;
 
 /// The damaged pixels of a hard mask, to find one of them quickly.
 #[derive(Debug)]
-pub(super) struct DamagedPixels {
+pub(in crate::train) struct DamagedPixels {
     mask: Mask,
     /// Damaged pixels in the rows up to and with this one.
     up_to: Vec<usize>,
@@ -17,7 +17,7 @@ pub(super) struct DamagedPixels {
 
 impl DamagedPixels {
     /// Counts the pixels with a weight above 0.
-    pub(super) fn new(mask: Mask) -> Self {
+    pub(in crate::train) fn new(mask: Mask) -> Self {
         let mut total = 0;
         let count = |row: &[u8]| {
             total += row.iter().filter(|&&weight| weight > 0).count();
@@ -28,12 +28,12 @@ impl DamagedPixels {
     }
 
     /// The mask.
-    pub(super) const fn mask(&self) -> &Mask {
+    pub(in crate::train) const fn mask(&self) -> &Mask {
         &self.mask
     }
 
     /// How many there are.
-    pub(super) fn total(&self) -> usize {
+    pub(in crate::train) fn total(&self) -> usize {
         self.up_to.last().copied().unwrap_or(0)
     }
 
@@ -44,7 +44,7 @@ impl DamagedPixels {
     }
 
     /// The pixel `(x, y)` number `index`, counted row by row from 0.
-    fn pixel(&self, index: usize) -> Option<(usize, usize)> {
+    pub(in crate::train) fn pixel(&self, index: usize) -> Option<(usize, usize)> {
         let y = self.up_to.partition_point(|&count| count <= index);
         let before = if y == 0 { 0 } else { *self.up_to.get(y - 1)? };
         let row = (y < self.mask.height()).then(|| self.mask.plane().row(y))?;

@@ -30,6 +30,8 @@ mod sample;
 mod set;
 mod view;
 
+pub(super) use crops::DamagedPixels;
+
 pub use condition::Condition;
 pub use files::TripletPaths;
 pub use key::SampleKey;

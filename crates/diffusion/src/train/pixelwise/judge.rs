@@ -1,0 +1,118 @@
+//! How a network in training does on photographs that it does not train on.
+
+use candle_core::{Device, Tensor};
+use imaging::Mask;
+use imaging::metrics::detection_score;
+use rayon::prelude::*;
+
+use super::crops::{CropBatch, network_input};
+use super::options::{PixelTask, PixelTrainOptions};
+use super::pages::Page;
+use super::photographs::Photographs;
+use crate::error::Result;
+use crate::models::PixelUnet;
+use crate::random::sub_seed;
+use crate::train::log::LogEntry;
+
+/// How far a found pixel may lie from a true one, in pixels.
+const TOLERANCE: f64 = 2.0;
+
+/// Pages of the photographs that are held back, the same at every validation.
+pub(super) struct Judge {
+    task: PixelTask,
+    pages: Vec<Page>,
+}
+
+impl Judge {
+    pub(super) fn new(photographs: &Photographs, options: &PixelTrainOptions) -> Result<Self> {
+        let seed = sub_seed(options.seed, "judge");
+        let pages = photographs
+            .held_out()
+            .par_iter()
+            .enumerate()
+            .map(|(at, path)| {
+                let seed = sub_seed(seed, &format!("page {at}"));
+                Page::make(path, options.task, &options.pages, seed)
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { task: options.task, pages })
+    }
+
+    /// The means over all pages; `None` if there are none.
+    pub(super) fn judge(&self, unet: &PixelUnet, step: u64) -> Result<Option<LogEntry>> {
+        if self.pages.is_empty() {
+            return Ok(None);
+        }
+        let started = std::time::Instant::now();
+        let mut sums = [0.0; 4];
+        for page in &self.pages {
+            let scores = match self.task {
+                PixelTask::Detector => detected(unet, page)?,
+                PixelTask::Refiner => refined(unet, page)?,
+            };
+            sums.iter_mut().zip(scores).for_each(|(sum, score)| *sum += score);
+        }
+        let images = self.pages.len();
+        let [a, b, c, d] = sums.map(|sum| sum / images as f64);
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(Some(match self.task {
+            PixelTask::Detector => LogEntry::Detection {
+                step,
+                images,
+                precision: a,
+                recall: b,
+                f1: c,
+                flagged: d,
+                seconds,
+            },
+            PixelTask::Refiner => LogEntry::Refinement {
+                step,
+                images,
+                masked_psnr: a,
+                filled_masked_psnr: b,
+                seconds,
+            },
+        }))
+    }
+}
+
+/// What the network says of a whole page, with black below and on the right of it where its sides do not fit.
+fn output(unet: &PixelUnet, task: PixelTask, page: &Page) -> Result<(Vec<f32>, CropBatch)> {
+    let batch = CropBatch::new(task, &[(page, page.clean.bounds())])?;
+    let (_, h, w, c) = batch.input.dims4()?;
+    let factor = unet.config().down_factor();
+    let (rows, columns) = (h.next_multiple_of(factor), w.next_multiple_of(factor));
+    let input = network_input(task, &batch.shown, &batch.mask);
+    let mut padded = vec![0.0; rows * columns * c];
+    for (from, to) in input.chunks_exact(w * c).zip(padded.chunks_exact_mut(columns * c)) {
+        to[..w * c].copy_from_slice(from);
+    }
+    let padded = Tensor::from_vec(padded, (1, rows, columns, c), &Device::Cpu)?;
+    let output = unet.forward(&padded)?.detach().narrow(1, 0, h)?.narrow(2, 0, w)?;
+    Ok((output.flatten_all()?.to_vec1()?, batch))
+}
+
+/// Precision, recall, F1, and the share of the page that was found.
+fn detected(unet: &PixelUnet, page: &Page) -> Result<[f64; 4]> {
+    let (logits, _) = output(unet, PixelTask::Detector, page)?;
+    let (width, height) = page.clean.size();
+    let found = Mask::from_fn(width, height, |x, y| logits[y * width + x] > 0.0);
+    let score = detection_score(&found, page.mask.mask(), TOLERANCE)?;
+    Ok([score.precision, score.recall, score.f1, found.coverage()])
+}
+
+/// The PSNR over masked pixels with the network and without.
+fn refined(unet: &PixelUnet, page: &Page) -> Result<[f64; 4]> {
+    let (residual, batch) = output(unet, PixelTask::Refiner, page)?;
+    let psnr = |added: &dyn Fn(usize) -> f32| {
+        let (mut sum, mut count) = (0.0, 0);
+        for (i, (&clean, &shown)) in batch.clean.iter().zip(&batch.shown).enumerate() {
+            if batch.mask[i / 3] > 0.0 {
+                sum += f64::from(0.5 * ((shown + added(i)).clamp(-1.0, 1.0) - clean)).powi(2);
+                count += 1;
+            }
+        }
+        -10.0 * (sum / f64::from(count.max(1)) + 1e-8).log10()
+    };
+    Ok([psnr(&|i| residual[i]), psnr(&|_| 0.0), 0.0, 0.0])
+}

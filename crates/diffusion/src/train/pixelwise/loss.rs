@@ -1,0 +1,131 @@
+//! What is minimised, with its gradient by the network's output.
+
+use super::crops::CropBatch;
+use super::options::PixelTask;
+
+/// A loss and its gradient by each value of the prediction.
+#[derive(Debug)]
+pub(super) struct Loss {
+    pub(super) value: f64,
+    pub(super) gradient: Vec<f32>,
+}
+
+/// The loss of a task on a batch.
+pub(super) fn loss(task: PixelTask, prediction: &[f32], batch: &CropBatch) -> Loss {
+    match task {
+        PixelTask::Detector => detection(prediction, &batch.mask),
+        PixelTask::Refiner => refinement(prediction, batch),
+    }
+}
+
+/// Cross-entropy of the logits plus one minus the Dice coefficient of the whole batch (Milletari et al. 2016): the first
+/// judges every pixel, the second keeps thin damage from being outvoted by all the rest.
+fn detection(logits: &[f32], truth: &[f32]) -> Loss {
+    let count = logits.len().max(1) as f64;
+    let probability = |logit: f32| 1.0 / (1.0 + f64::from(-logit).exp());
+    let (mut entropy, mut both, mut either) = (0.0, 0.0, 0.0);
+    for (&logit, &truth) in logits.iter().zip(truth) {
+        let (x, y) = (f64::from(logit), f64::from(truth));
+        entropy += x.max(0.0) - x * y + (-x.abs()).exp().ln_1p();
+        let p = probability(logit);
+        both += p * y;
+        either += p + y;
+    }
+    // A batch without damage has Dice 1 as long as nothing is found.
+    let smooth = 1e-3 * count;
+    let (above, below) = (2.0 * both + smooth, either + smooth);
+    let gradient = logits
+        .iter()
+        .zip(truth)
+        .map(|(&logit, &truth)| {
+            let (p, y) = (probability(logit), f64::from(truth));
+            let by_dice = (above - 2.0 * y * below) / (below * below);
+            ((p - y) / count + by_dice * p * (1.0 - p)) as f32
+        })
+        .collect();
+    Loss { value: entropy / count + 1.0 - above / below, gradient }
+}
+
+/// Added to mean squared errors, of values in `[0, 1]`, before the logarithm: crops that are nearly perfect (40 dB) count no more.
+const FLOOR: f64 = 1e-4;
+
+/// The mean over crops of 10 · log10 of the mean squared error over the masked pixels, which is minus their PSNR.
+fn refinement(prediction: &[f32], batch: &CropBatch) -> Loss {
+    let crops = batch.count.max(1);
+    let pixels = batch.mask.len() / crops;
+    let mut gradient = vec![0.0_f32; prediction.len()];
+    let (mut value, mut counted) = (0.0, 0);
+    let errors = |at: usize, pixel: usize, channel: usize| {
+        let i = 3 * (at * pixels + pixel) + channel;
+        // Half, as values are in [-1, 1] here.
+        (i, 0.5 * f64::from(batch.shown[i] + prediction[i] - batch.clean[i]))
+    };
+    for at in 0..crops {
+        let mask = &batch.mask[at * pixels..(at + 1) * pixels];
+        let masked = || (0..pixels).filter(|&pixel| mask[pixel] > 0.0);
+        let samples = 3 * masked().count();
+        if samples == 0 {
+            continue;
+        }
+        counted += 1;
+        let channels = || masked().flat_map(|pixel| (0..3).map(move |channel| (pixel, channel)));
+        let sum: f64 = channels().map(|(p, c)| errors(at, p, c).1.powi(2)).sum();
+        let mse = sum / samples as f64 + FLOOR;
+        value += 10.0 * mse.log10();
+        let scale = 10.0 / std::f64::consts::LN_10 / mse / samples as f64;
+        for (p, c) in channels() {
+            let (i, error) = errors(at, p, c);
+            gradient[i] = (scale * error) as f32;
+        }
+    }
+    let counted = f64::from(counted.max(1));
+    gradient.iter_mut().for_each(|value| *value /= counted as f32);
+    Loss { value: value / counted, gradient }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Tensor};
+
+    use super::*;
+    use crate::random::SplitMix64;
+
+    fn batch(random: &mut SplitMix64) -> CropBatch {
+        let mut values = |count: usize| (0..count).map(|_| 2.0 * random.unit() - 1.0).collect();
+        let input = Tensor::zeros((2, 4, 4, 4), DType::F32, &Device::Cpu).unwrap();
+        let (clean, shown): (Vec<f32>, Vec<f32>) = (values(96), values(96));
+        let mask = (0..32).map(|i| f32::from(i % 3 == 0)).collect();
+        CropBatch { input, clean, mask, shown, count: 2 }
+    }
+
+    #[test]
+    fn gradients_are_those_of_finite_differences() {
+        let mut random = SplitMix64::new(1);
+        let batch = batch(&mut random);
+        for (task, count) in [(PixelTask::Detector, 32), (PixelTask::Refiner, 96)] {
+            let prediction: Vec<f32> = (0..count).map(|_| random.nearly_normal()).collect();
+            let found = loss(task, &prediction, &batch).gradient;
+            for at in 0..count {
+                let moved = |by: f32| {
+                    let mut prediction = prediction.clone();
+                    prediction[at] += by;
+                    loss(task, &prediction, &batch).value
+                };
+                let expected = (moved(1e-2) - moved(-1e-2)) / 2e-2;
+                let error = (f64::from(found[at]) - expected).abs();
+                assert!(error < 1e-4 + 1e-2 * expected.abs(), "{task:?} {at}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn perfect_predictions_lose_little() {
+        let mut random = SplitMix64::new(2);
+        let batch = batch(&mut random);
+        let right: Vec<f32> =
+            batch.mask.iter().map(|&y| if y > 0.0 { 20.0 } else { -20.0 }).collect();
+        assert!(loss(PixelTask::Detector, &right, &batch).value < 1e-6);
+        let right: Vec<f32> = batch.clean.iter().zip(&batch.shown).map(|(c, s)| c - s).collect();
+        assert!((loss(PixelTask::Refiner, &right, &batch).value + 40.0).abs() < 1e-3);
+    }
+}

@@ -1,0 +1,130 @@
+//! Pages: parts of photographs, damaged, from which many crops are cut before the next ones take their places.
+//!
+//! Making a page costs as much as training on several crops. So a step draws its crops from the last few pages, one of
+//! which is replaced every so many steps. A page is a function of the seed and its number, and so are a step's crops: a run
+//! that goes on from a checkpoint makes the pages again that it had.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use imaging::damage::damage;
+use imaging::fill::{FillOptions, fill};
+use imaging::imgproc::{StructuringElement, dilate};
+use imaging::{Image, Mask, Rect, Silent};
+use rayon::prelude::*;
+
+use super::options::{PageOptions, PixelTask};
+use super::photographs::{Photographs, cut};
+use crate::error::Result;
+use crate::random::{SplitMix64, sub_seed};
+use crate::train::data::DamagedPixels;
+
+/// A part of a photograph before and after.
+#[derive(Debug)]
+pub(super) struct Page {
+    /// 8-bit RGB.
+    pub(super) clean: Image,
+    /// What the network is shown: for the detector the damaged picture, for the refiner the filled one.
+    pub(super) shown: Image,
+    /// What it is to find, or to repaint.
+    pub(super) mask: DamagedPixels,
+}
+
+impl Page {
+    /// Makes a page.
+    pub(super) fn make(
+        photograph: &Path,
+        task: PixelTask,
+        options: &PageOptions,
+        seed: u64,
+    ) -> Result<Self> {
+        // 1. the clean picture
+        let mut random = SplitMix64::named(seed, "page");
+        let [low, high] = options.longest_side.map(|side| (side as f64).ln());
+        let longest = (low + f64::from(random.unit()) * (high - low)).exp().round() as usize;
+        let clean = cut(photograph, longest, options, &mut random)?;
+
+        // 2. damaged
+        let is_undamaged = random.chance(options.undamaged) && task == PixelTask::Detector;
+        if is_undamaged {
+            let mask = Mask::empty(clean.width(), clean.height());
+            return Ok(Self { shown: clean.clone(), clean, mask: DamagedPixels::new(mask) });
+        }
+        let damaged = damage(&clean, &options.recipe()?, sub_seed(seed, "damage"))?;
+        if task == PixelTask::Detector {
+            let mask = DamagedPixels::new(damaged.mask);
+            return Ok(Self { clean, shown: damaged.image, mask });
+        }
+
+        // 3. filled, with a rim as restoration grows masks by
+        let element = StructuringElement::disc(2 * random.below(4) + 1)?;
+        let mask = Mask::from_plane(dilate(damaged.mask.plane(), &element));
+        let mut filled = clean.clone();
+        if mask.count() < mask.width() * mask.height() {
+            fill(&mut filled, &mask, &FillOptions::default(), &Silent)?;
+        }
+        Ok(Self { clean, shown: filled, mask: DamagedPixels::new(mask) })
+    }
+
+    /// Where to cut a crop of `side` pixels, no more than the page has: with probability `near` around a damaged pixel, if
+    /// there is any, anywhere else.
+    pub(super) fn place(&self, side: usize, near: f64, random: &mut SplitMix64) -> Rect {
+        let (width, height) = self.clean.size();
+        let (most_x, most_y) = (width - side, height - side);
+        let anywhere = (random.below(most_x + 1), random.below(most_y + 1));
+        let offsets = (random.below(side), random.below(side));
+        let wanted = random.chance(near);
+        let index = random.below(self.mask.total().max(1));
+        let (x, y) = match self.mask.pixel(index).filter(|_| wanted) {
+            Some((x, y)) => {
+                (x.saturating_sub(offsets.0).min(most_x), y.saturating_sub(offsets.1).min(most_y))
+            }
+            None => anywhere,
+        };
+        Rect::new(x, y, side, side)
+    }
+}
+
+/// The pages that are in use.
+#[derive(Debug)]
+pub(super) struct Pages<'a> {
+    photographs: &'a Photographs,
+    task: PixelTask,
+    options: &'a PageOptions,
+    seed: u64,
+    made: BTreeMap<u64, Page>,
+}
+
+impl<'a> Pages<'a> {
+    pub(super) const fn new(
+        photographs: &'a Photographs,
+        task: PixelTask,
+        options: &'a PageOptions,
+        seed: u64,
+    ) -> Self {
+        Self { photographs, task, options, seed, made: BTreeMap::new() }
+    }
+
+    /// Makes what the step needs that is not there yet, and lets go of what no later step needs.
+    pub(super) fn turn_to(&mut self, step: u64) -> Result<()> {
+        let first = step / self.options.steps_per_page;
+        let numbers = first..first + self.options.pages;
+        self.made = self.made.split_off(&first);
+        let missing: Vec<_> = numbers.filter(|number| !self.made.contains_key(number)).collect();
+        let made: Vec<_> = missing
+            .into_par_iter()
+            .map(|number| {
+                let photograph = self.photographs.of_page(number, self.seed);
+                let seed = sub_seed(self.seed, &format!("page {number}"));
+                Ok((number, Page::make(photograph, self.task, self.options, seed)?))
+            })
+            .collect::<Result<_>>()?;
+        self.made.extend(made);
+        Ok(())
+    }
+
+    /// One of the pages in use.
+    pub(super) fn any(&self, random: &mut SplitMix64) -> Option<&Page> {
+        self.made.values().nth(random.below(self.made.len().max(1)))
+    }
+}
