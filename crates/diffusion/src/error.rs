@@ -95,6 +95,16 @@ pub enum DiffusionError {
 /// A result whose error is [`DiffusionError`].
 pub type Result<T, E = DiffusionError> = std::result::Result<T, E>;
 
+impl From<DiffusionError> for ImagingError {
+    /// What this crate's ways to find and to repaint damage fail with.
+    fn from(error: DiffusionError) -> Self {
+        match error {
+            DiffusionError::Imaging(error) => error,
+            error => Self::Method(Box::new(error)),
+        }
+    }
+}
+
 impl DiffusionError {
     /// A [`DiffusionError::Io`] about `path`; `action` is a verb phrase such as "read".
     pub fn io(path: impl AsRef<Path>, action: &'static str, source: std::io::Error) -> Self {

@@ -105,7 +105,7 @@ fn run(options: &TrainOptions, output: &Path) -> (TrainReport, Vec<LogEntry>) {
 fn losses(log: &[LogEntry]) -> Vec<f64> {
     let loss = |entry: &LogEntry| match entry {
         LogEntry::Step { loss, .. } => Some(*loss),
-        LogEntry::Validation { .. } => None,
+        _ => None,
     };
     log.iter().filter_map(loss).collect()
 }
@@ -144,7 +144,7 @@ fn held_out_photographs_are_restored_better_than_by_the_base() {
     let (report, log) = run(&options, &folder.path().join("run"));
     let scores = |entry: &LogEntry| match entry {
         LogEntry::Validation { psnr, masked_psnr, .. } => Some((*psnr, *masked_psnr)),
-        LogEntry::Step { .. } => None,
+        _ => None,
     };
     let base = log.iter().find_map(scores).expect("a validation before the first step");
     let trained = report.validation.as_ref().and_then(scores).expect("one after the last");

@@ -91,6 +91,11 @@ pub enum ImagingError {
         reason: String,
     },
 
+    /// A way to find or to repaint damage that is not this crate's ([`Detector`](crate::Detector),
+    /// [`Repainter`](crate::Repainter)) failed.
+    #[error(transparent)]
+    Method(Box<dyn std::error::Error + Send + Sync>),
+
     /// The caller's [`Observer`](crate::Observer) asked to stop.
     #[error("stopped on request")]
     Cancelled,

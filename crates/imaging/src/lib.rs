@@ -25,6 +25,7 @@ mod error;
 mod geometry;
 mod image;
 mod mask;
+mod methods;
 mod observer;
 mod plane;
 
@@ -35,5 +36,6 @@ pub use crate::image::{
     TiffCompression,
 };
 pub use crate::mask::Mask;
+pub use crate::methods::{Detector, Repainter};
 pub use crate::observer::{Observer, Silent};
 pub use crate::plane::Plane;

@@ -1,15 +1,17 @@
 //! The main job on one picture: find the damage or take a mask, fill it, leave the rest as it was.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
 
-use crate::detect::{DetectParams, DetectionStats, detect, feather};
+use crate::detect::{DetectionStats, feather};
 use crate::error::{ImagingError, Result};
-use crate::fill::{FillOptions, FillReport, fill};
+use crate::fill::FillReport;
 use crate::image::Image;
 use crate::imgproc::{self, StructuringElement};
 use crate::mask::Mask;
+use crate::methods::{Detector, Repainter};
 use crate::observer::Observer;
 
 /// Where the mask of a restoration comes from.
@@ -17,8 +19,8 @@ use crate::observer::Observer;
 pub enum MaskSource {
     /// Find the damage, dilate and feather what was found.
     Detect {
-        /// Parameters of the detection.
-        params: DetectParams,
+        /// How it is found.
+        detector: Arc<dyn Detector>,
         /// Pixels to grow the found mask by: the rim of a loss would tint what is painted over it.
         dilate: usize,
         /// Standard deviation of the feather in pixels; 0 for none.
@@ -90,8 +92,8 @@ pub fn find_mask(image: &Image, source: MaskSource, observer: &dyn Observer) -> 
             ImagingError::check_size("mask", image.size(), mask.size())?;
             (blend_weights(mask, dilate, feather)?, None)
         }
-        MaskSource::Detect { params, dilate, feather } => {
-            let found = detect(image, &params, observer)?;
+        MaskSource::Detect { detector, dilate, feather } => {
+            let found = detector.detect(image, observer)?;
             (blend_weights(found.mask, dilate, feather)?, Some(found.stats))
         }
     };
@@ -99,22 +101,22 @@ pub fn find_mask(image: &Image, source: MaskSource, observer: &dyn Observer) -> 
     Ok(FoundMask { mask, detection, time: started.elapsed() })
 }
 
-/// Restores one picture with classical inpainting.
+/// Restores one picture: finds the damage or takes a mask, repaints it, leaves the rest as it was.
 ///
 /// # Errors
-/// Those of [`find_mask`], whatever filling returns, and [`ImagingError::Cancelled`].
+/// Those of [`find_mask`] and of the repainter, and [`ImagingError::Cancelled`].
 pub fn restore(
     mut image: Image,
     source: MaskSource,
-    options: &FillOptions,
+    repainter: &dyn Repainter,
     observer: &dyn Observer,
 ) -> Result<Restored> {
     // 1. the blend weights
     let FoundMask { mask, detection, time: detect_time } = find_mask(&image, source, observer)?;
 
-    // 2. the fill, blended in place
+    // 2. repainted and blended in place
     let started = Instant::now();
-    let fill = fill(&mut image, &mask, options, observer)?;
+    let fill = repainter.repaint(&mut image, &mask, observer)?;
     let fill_time = started.elapsed();
 
     let report =
@@ -168,6 +170,7 @@ fn dilated(mask: Mask, radius: usize) -> Result<Mask> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fill::FillOptions;
     use crate::image::{ColorType, Samples};
     use crate::observer::Silent;
 

@@ -1,12 +1,13 @@
 //! Evaluation from a folder of pictures to the report, on a tiny data set made here.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use imaging::evaluate::{EvaluateOptions, Evaluation, MaskKind, Metric, evaluate};
 use imaging::fill::{FillMethod, FillOptions};
 use imaging::io::{WriteOptions, write_image, write_mask};
 use imaging::report::{ReportOptions, markdown, prepare_output, summary, write_report};
-use imaging::{ColorType, Image, ImagingError, Mask, Observer, Samples, Silent};
+use imaging::{ColorType, Image, ImagingError, Mask, Observer, Repainter, Samples, Silent};
 use tempfile::TempDir;
 
 const SIZE: usize = 48;
@@ -78,13 +79,13 @@ impl Sandbox {
     }
 }
 
-fn fill(method: FillMethod) -> FillOptions {
-    FillOptions { method, ..FillOptions::default() }
+fn fill(method: FillMethod) -> Arc<dyn Repainter> {
+    Arc::new(FillOptions { method, ..FillOptions::default() })
 }
 
 fn both_methods() -> EvaluateOptions {
     EvaluateOptions {
-        fills: vec![fill(FillMethod::Telea), fill(FillMethod::Biharmonic)],
+        methods: vec![fill(FillMethod::Telea), fill(FillMethod::Biharmonic)],
         ..EvaluateOptions::default()
     }
 }
@@ -203,7 +204,7 @@ fn several_methods_masks_and_results_side_by_side() {
 
     // What was saved scores the same when it is read again.
     let again = EvaluateOptions {
-        fills: Vec::new(),
+        methods: Vec::new(),
         restored: vec![sandbox.out().join("restored/telea-given")],
         score_detection: false,
         ..EvaluateOptions::default()
@@ -279,7 +280,7 @@ fn unusable_data_sets_and_outputs_are_errors() {
 
     let nowhere = evaluate(Path::new("no/such/folder"), &options, &Silent);
     assert!(message(nowhere).contains("expected a folder with clean/ and damaged/, found nothing"));
-    let no_methods = EvaluateOptions { fills: Vec::new(), ..options.clone() };
+    let no_methods = EvaluateOptions { methods: Vec::new(), ..options.clone() };
     assert!(message(sandbox.evaluate(&no_methods)).contains("at least one"));
     std::fs::remove_dir_all(sandbox.dataset().join("mask")).unwrap();
     let given = EvaluateOptions { masks: vec![MaskKind::Given], ..options.clone() };

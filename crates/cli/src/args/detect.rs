@@ -1,9 +1,15 @@
 //! The parameters of damage detection, shared by the verbs that detect.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 use clap::{ArgAction, Args};
+use diffusion::pipelines::pixelwise::{LearnedDetectParams, LearnedDetector};
+use imaging::Detector;
 use imaging::detect::DetectParams;
 
-use super::PresetArg;
+use super::{PresetArg, number_in};
+use crate::exit;
 
 /// Every parameter of the detection; what is not given comes from the preset.
 ///
@@ -11,6 +17,16 @@ use super::PresetArg;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Detection (defaults come from the preset)")]
 pub(crate) struct DetectionArgs {
+    /// How damage is found: classical, or a network that `photomend train-detector` wrote, to which only --threshold
+    /// applies
+    #[arg(long, value_name = "NAME|FILE", default_value = "classical")]
+    detector: PathBuf,
+
+    /// The least probability of being damaged that a network's finding needs, above 0 and below 1: lower finds more
+    /// [default: 0.5]
+    #[arg(long, value_name = "P", value_parser = number_in(0.001_f32..=0.999))]
+    threshold: Option<f32>,
+
     /// Leave dark cracks alone
     #[arg(long, action = ArgAction::SetTrue)]
     no_dark: bool,
@@ -106,6 +122,27 @@ impl DetectionArgs {
         let mut params = DetectParams::preset(preset.into());
         self.apply(&mut params);
         params
+    }
+
+    /// The detector that was asked for; a classical one has these parameters.
+    ///
+    /// # Errors
+    /// Those of reading a network, and a usage error for settings that do not go together.
+    pub(crate) fn detector(
+        &self,
+        classical: DetectParams,
+        dilate: Option<usize>,
+    ) -> anyhow::Result<Arc<dyn Detector>> {
+        if self.detector == Path::new("classical") {
+            if self.threshold.is_some() {
+                return Err(exit::usage("--threshold is for networks: --detector FILE"));
+            }
+            return Ok(Arc::new(classical));
+        }
+        let mut params = LearnedDetectParams::default();
+        set(&mut params.threshold, self.threshold);
+        set(&mut params.dilate, dilate);
+        Ok(Arc::new(LearnedDetector::open(&self.detector)?.with_params(params)?))
     }
 
     fn apply(&self, params: &mut DetectParams) {

@@ -1,8 +1,11 @@
 //! `photomend evaluate`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use diffusion::pipelines::pixelwise::Refiner;
+use imaging::Repainter;
 use imaging::evaluate::{EvaluateOptions, MaskKind};
 use imaging::fill::FillOptions;
 use imaging::metrics::SsimWindow;
@@ -40,6 +43,10 @@ pub(crate) struct EvaluateArgs {
     /// with --restored]
     #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',', help_heading = "Methods")]
     pub(crate) method: Vec<MethodArg>,
+
+    /// Compare a network that improves on the biharmonic fill, which `photomend train-refiner` wrote
+    #[arg(long, value_name = "FILE", help_heading = "Methods")]
+    pub(crate) refiner: Option<PathBuf>,
 
     /// Score the results in this folder, made elsewhere; may be given several times
     #[arg(long, value_name = "DIR", help_heading = "Methods")]
@@ -136,22 +143,29 @@ impl From<MasksArg> for MaskKind {
 
 impl EvaluateArgs {
     /// The library's options.
-    pub(crate) fn options(&self) -> EvaluateOptions {
-        let fill = |method: MethodArg| FillOptions { method: method.into(), radius: self.radius };
-        let fills = if self.method.is_empty() && self.restored.is_empty() {
-            vec![fill(MethodArg::default())]
-        } else {
-            self.method.iter().map(|&method| fill(method)).collect()
+    ///
+    /// # Errors
+    /// Those of reading the networks.
+    pub(crate) fn options(&self) -> anyhow::Result<EvaluateOptions> {
+        let fill = |method: MethodArg| -> Arc<dyn Repainter> {
+            Arc::new(FillOptions { method: method.into(), radius: self.radius })
         };
-        EvaluateOptions {
-            fills,
+        let mut methods: Vec<_> = self.method.iter().map(|&method| fill(method)).collect();
+        if let Some(path) = &self.refiner {
+            methods.push(Arc::new(Refiner::open(path)?));
+        }
+        if methods.is_empty() && self.restored.is_empty() {
+            methods.push(fill(MethodArg::default()));
+        }
+        Ok(EvaluateOptions {
+            methods,
             masks: if self.detect {
                 vec![MaskKind::Detected]
             } else {
                 self.masks.iter().map(|&masks| masks.into()).collect()
             },
             restored: self.restored.clone(),
-            detect: self.detection.params(self.preset),
+            detector: self.detection.detector(self.detection.params(self.preset), None)?,
             dilate: usize::from(self.dilate),
             feather: self.feather,
             score_detection: !self.no_detection,
@@ -167,6 +181,6 @@ impl EvaluateArgs {
             save_restored: self.save_restored.then(|| self.output.join("restored")),
             read: self.read.options(),
             force: self.force,
-        }
+        })
     }
 }

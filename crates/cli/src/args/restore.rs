@@ -81,6 +81,10 @@ pub(crate) struct RestoreArgs {
     )]
     pub(crate) radius: u8,
 
+    /// Improve on the fill with this network, which `photomend train-refiner` wrote
+    #[arg(long, value_name = "FILE", help_heading = "Repainting", conflicts_with = "model")]
+    pub(crate) refiner: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) diffusion: DiffusionArgs,
 

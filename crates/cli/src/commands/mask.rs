@@ -1,13 +1,15 @@
 //! `photomend mask`: plans every file of the run, then finds the damage picture by picture.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
-use imaging::Observer;
-use imaging::detect::{DetectParams, DetectionStats, detect, overlay};
+use imaging::detect::{DetectionStats, overlay};
 use imaging::io::{self, ReadOptions, WriteOptions};
 use imaging::restore::{DETECTED_DILATE, blend_weights};
+use imaging::{Detector, Observer};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::args::MaskArgs;
 use crate::batch::{self, Job};
@@ -18,13 +20,14 @@ use crate::outputs;
 
 pub(crate) fn run(args: &MaskArgs, context: &Context) -> anyhow::Result<Outcome> {
     // 1. plan every file, and check the plan before any work
+    let params = args.params();
+    params.validate().map_err(|error| exit::usage(error.to_string()))?;
     let settings = Settings {
-        params: args.params(),
+        detector: args.detection.detector(params, args.dilate)?,
         feather: args.soft.then_some(args.feather),
         read: args.read.options(),
         write: WriteOptions { force: args.force, ..WriteOptions::default() },
     };
-    settings.params.validate().map_err(|error| exit::usage(error.to_string()))?;
     let plan = plan(args)?;
     let planned = plan.iter().flat_map(|files| {
         [Some(&files.mask), files.overlay.as_ref()]
@@ -41,14 +44,15 @@ pub(crate) fn run(args: &MaskArgs, context: &Context) -> anyhow::Result<Outcome>
 
     // 3. report
     if args.json.json {
-        context.print_json(&Report { parameters: &settings.params, batch: &images })?;
+        context
+            .print_json(&Report { parameters: settings.detector.parameters(), batch: &images })?;
     }
     Ok(images.finish(context))
 }
 
 /// What is the same for all pictures of a run.
 struct Settings {
-    params: DetectParams,
+    detector: Arc<dyn Detector>,
     /// The soft edge's width; `None` for hard masks.
     feather: Option<f32>,
     read: ReadOptions,
@@ -71,7 +75,7 @@ struct MaskJob<'a> {
 /// The whole run: what was looked for, and the batch.
 #[derive(Serialize)]
 struct Report<'a, B> {
-    parameters: &'a DetectParams,
+    parameters: Value,
     #[serde(flatten)]
     batch: &'a B,
 }
@@ -131,7 +135,7 @@ impl Job for MaskJob<'_> {
         let Self { files, settings } = self;
         let image = io::read_image(&files.input, &settings.read)?;
         let started = Instant::now();
-        let found = detect(&image, &settings.params, observer)?;
+        let found = settings.detector.detect(&image, observer)?;
         let mask = match settings.feather {
             Some(sigma) => blend_weights(found.mask, DETECTED_DILATE, sigma)?,
             None => found.mask,

@@ -1,16 +1,17 @@
 //! `photomend restore`: plans every file of the run, checks the plan, then restores picture by picture.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
-use imaging::detect::DetectParams;
+use diffusion::pipelines::pixelwise::Refiner;
 use imaging::fill::{FillMethod, FillOptions};
 use imaging::io::{self, ReadOptions, WriteOptions};
 use imaging::report::sheet::{SheetOptions, comparison, worst_damage};
 use imaging::restore::{
     DETECTED_DILATE, DETECTED_FEATHER, MaskSource, RestoreReport, Restored, restore,
 };
-use imaging::{ColorType, Image, ImagingError, Mask, Observer, Samples};
+use imaging::{ColorType, Detector, Image, ImagingError, Mask, Observer, Repainter, Samples};
 use serde::Serialize;
 
 use crate::args::RestoreArgs;
@@ -36,7 +37,7 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<Outco
     let engine = engine::load(&args.diffusion, args.fill_options(), context)?;
 
     // 3. work
-    let settings = Settings::new(args, engine);
+    let settings = Settings::new(args, engine)?;
     let jobs: Vec<_> =
         plan.into_iter().map(|files| RestoreJob { files, settings: &settings }).collect();
     let report = batch::run(context, &jobs);
@@ -51,7 +52,9 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<Outco
 /// What is the same for all pictures of a run.
 struct Settings {
     fill: FillOptions,
-    detect: DetectParams,
+    /// What repaints where no model does.
+    repainter: Arc<dyn Repainter>,
+    detector: Arc<dyn Detector>,
     dilate: Option<u16>,
     feather: Option<f32>,
     read: ReadOptions,
@@ -61,16 +64,22 @@ struct Settings {
 }
 
 impl Settings {
-    fn new(args: &RestoreArgs, engine: Option<Engine>) -> Self {
-        Self {
-            fill: args.fill_options(),
+    fn new(args: &RestoreArgs, engine: Option<Engine>) -> anyhow::Result<Self> {
+        let fill = args.fill_options();
+        let repainter: Arc<dyn Repainter> = match &args.refiner {
+            Some(path) => Arc::new(Refiner::open(path)?.with_prefill(fill.clone())),
+            None => Arc::new(fill.clone()),
+        };
+        Ok(Self {
+            fill,
+            repainter,
             engine,
-            detect: args.detection.params(args.preset),
+            detector: args.detection.detector(args.detection.params(args.preset), None)?,
             dilate: args.dilate,
             feather: args.feather,
             read: args.read.options(),
             write: args.write.options(),
-        }
+        })
     }
 
     fn restore(
@@ -80,7 +89,8 @@ impl Settings {
         observer: &dyn Observer,
     ) -> anyhow::Result<(Image, Mask, Report)> {
         let Some(engine) = &self.engine else {
-            let Restored { image, mask, report } = restore(image, source, &self.fill, observer)?;
+            let Restored { image, mask, report } =
+                restore(image, source, self.repainter.as_ref(), observer)?;
             return Ok((image, mask, Report::Classical(report)));
         };
         let done = engine.restorer().restore(image, source, observer)?;
@@ -91,7 +101,7 @@ impl Settings {
     fn mask_source(&self, mask: Option<&Path>, image: &Image) -> imaging::Result<MaskSource> {
         let Some(path) = mask else {
             return Ok(MaskSource::Detect {
-                params: self.detect,
+                detector: Arc::clone(&self.detector),
                 dilate: self.dilate.map_or(DETECTED_DILATE, usize::from),
                 feather: self.feather.unwrap_or(DETECTED_FEATHER),
             });
@@ -233,7 +243,11 @@ impl Job for RestoreJob<'_> {
 
     fn pixels(&self) -> u64 {
         // A network takes all threads and much memory for one picture.
-        if self.settings.engine.is_some() { u64::MAX } else { inputs::pixels(self.input()) }
+        if self.settings.engine.is_some() || self.settings.repainter.is_heavy() {
+            u64::MAX
+        } else {
+            inputs::pixels(self.input())
+        }
     }
 
     fn run(&self, context: &Context, observer: &dyn Observer) -> anyhow::Result<ImageReport> {

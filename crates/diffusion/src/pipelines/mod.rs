@@ -5,4 +5,5 @@ mod denoise;
 mod painter;
 
 pub mod inpaint;
+pub mod pixelwise;
 pub mod restore;

@@ -22,7 +22,7 @@ pub use stats::{DetectionStats, KindStats, WidthStats};
 
 use crate::error::Result;
 use crate::image::{Image, Samples};
-use crate::imgproc::{StructuringElement, dilate};
+use crate::imgproc::{self, StructuringElement};
 use crate::mask::Mask;
 use crate::observer::Observer;
 use crate::plane::Plane;
@@ -40,7 +40,7 @@ pub struct Detection {
 }
 
 /// Steps that [`detect`] reports as progress.
-const STEPS: u64 = 4;
+const STEPS: u64 = 3;
 
 /// Finds the damage in a picture.
 ///
@@ -83,19 +83,31 @@ pub fn detect(image: &Image, params: &DetectParams, observer: &dyn Observer) -> 
     }
     progress(2);
 
-    // 3. what is to be replaced
-    let element = StructuringElement::disc(2 * params.dilate + 1)?;
-    let mask = Mask::from_plane(dilate(core.plane(), &element));
+    // 3. what is to be replaced, and figures
+    let detection = Detection::of_core(core, params.dilate, stats)?;
     observer.check()?;
-    progress(3);
-
-    // 4. figures
-    stats.coverage = mask.coverage();
-    stats.core_coverage = core.coverage();
-    stats.components = KindStats::of(&core).components;
-    stats.widths = WidthStats::of(&core);
     progress(STEPS);
-    Ok(Detection { core, mask, stats })
+    Ok(detection)
+}
+
+impl Detection {
+    /// What was found by whatever way: the damaged pixels, to be grown by a disc of radius `dilate`. Counts and widths in
+    /// `stats` are filled in; what is said of kinds and noise stays.
+    ///
+    /// # Errors
+    /// `Argument` if `dilate` is out of range.
+    pub fn of_core(core: Mask, dilate: usize, stats: DetectionStats) -> Result<Self> {
+        let element = StructuringElement::disc(2 * dilate + 1)?;
+        let mask = Mask::from_plane(imgproc::dilate(core.plane(), &element));
+        let stats = DetectionStats {
+            coverage: mask.coverage(),
+            core_coverage: core.coverage(),
+            components: KindStats::of(&core).components,
+            widths: WidthStats::of(&core),
+            ..stats
+        };
+        Ok(Self { core, mask, stats })
+    }
 }
 
 /// `value` of 16 bits in 8, rounded.

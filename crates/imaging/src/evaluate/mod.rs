@@ -12,7 +12,7 @@ mod summary;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Serialize, Serializer};
 
@@ -22,11 +22,12 @@ use self::exhibits::{Exhibits, Shown};
 pub use self::score::{Metric, Scores};
 pub use self::summary::{DetectionSummary, Mean, MetricSummary, RunSummary};
 
-use crate::detect::{DetectParams, Detection, detect};
+use crate::detect::{DetectParams, Detection};
 use crate::error::{ImagingError, Result};
-use crate::fill::{FillMethod, FillOptions};
+use crate::fill::FillOptions;
 use crate::io::{ReadOptions, WriteOptions, read_image, read_mask, write_image};
 use crate::mask::Mask;
+use crate::methods::{Detector, Repainter};
 use crate::metrics::{DetectionScore, SsimWindow, check_comparable, detection_score};
 use crate::observer::Observer;
 use crate::restore::{
@@ -58,14 +59,14 @@ impl MaskKind {
 /// What is scored, and how.
 #[derive(Clone, Debug)]
 pub struct EvaluateOptions {
-    /// The fills to compare. Default: one, with its own defaults. May be empty if `restored` is not.
-    pub fills: Vec<FillOptions>,
+    /// The ways to repaint that are compared. Default: the biharmonic fill. May be empty if `restored` is not.
+    pub methods: Vec<Arc<dyn Repainter>>,
     /// The masks to fill with. Default: empty, which means given masks if the data set has some, else detected ones.
     pub masks: Vec<MaskKind>,
     /// Folders of results made elsewhere, to be scored beside the fills. Default: none.
     pub restored: Vec<PathBuf>,
-    /// Parameters of the detector.
-    pub detect: DetectParams,
+    /// How damage is found. Default: the classical detector.
+    pub detector: Arc<dyn Detector>,
     /// Pixels to grow detected masks by before filling.
     pub dilate: usize,
     /// Feather of detected masks in pixels. Default: 1.
@@ -94,10 +95,10 @@ pub struct EvaluateOptions {
 impl Default for EvaluateOptions {
     fn default() -> Self {
         Self {
-            fills: vec![FillOptions::default()],
+            methods: vec![Arc::new(FillOptions::default())],
             masks: Vec::new(),
             restored: Vec::new(),
-            detect: DetectParams::default(),
+            detector: Arc::new(DetectParams::default()),
             dilate: DETECTED_DILATE,
             feather: DETECTED_FEATHER,
             score_detection: true,
@@ -118,17 +119,17 @@ impl Default for EvaluateOptions {
 pub struct Run {
     /// What tables and folders call it: "biharmonic", or "biharmonic-detected" where both kinds of masks are used.
     pub name: String,
-    /// The fill; `None` for results made elsewhere.
-    #[serde(serialize_with = "method_only", rename = "method")]
-    pub fill: Option<FillOptions>,
+    /// How damage is repainted; `None` for results made elsewhere.
+    #[serde(serialize_with = "name_only")]
+    pub method: Option<Arc<dyn Repainter>>,
     /// Where its masks come from; `None` for results made elsewhere.
     pub masks: Option<MaskKind>,
     /// The folder of results made elsewhere.
     pub folder: Option<PathBuf>,
 }
 
-fn method_only<S: Serializer>(fill: &Option<FillOptions>, s: S) -> Result<S::Ok, S::Error> {
-    fill.as_ref().map(|fill| fill.method).serialize(s)
+fn name_only<S: Serializer>(method: &Option<Arc<dyn Repainter>>, s: S) -> Result<S::Ok, S::Error> {
+    method.as_ref().map(|method| method.name()).serialize(s)
 }
 
 /// What one run made of one picture.
@@ -222,7 +223,7 @@ pub fn evaluate_dataset(
 ) -> Result<Evaluation> {
     let runs = plan(dataset, options)?;
     if let Some(folder) = &options.save_restored {
-        for run in runs.iter().filter(|run| run.fill.is_some()) {
+        for run in runs.iter().filter(|run| run.method.is_some()) {
             let folder = folder.join(&run.name);
             std::fs::create_dir_all(&folder)
                 .map_err(|error| ImagingError::io(&folder, "create the folder", error))?;
@@ -277,14 +278,14 @@ fn plan(dataset: &Dataset, options: &EvaluateOptions) -> Result<Vec<Run>> {
     if kinds.is_empty() {
         kinds.push(if dataset.has_masks { MaskKind::Given } else { MaskKind::Detected });
     }
-    if kinds.contains(&MaskKind::Given) && !dataset.has_masks && !options.fills.is_empty() {
+    if kinds.contains(&MaskKind::Given) && !dataset.has_masks && !options.methods.is_empty() {
         return Err(ImagingError::Dataset {
             path: dataset.root.join("mask"),
             problem: "expected a folder of masks, found none (detect the damage instead)"
                 .to_owned(),
         });
     }
-    if options.fills.is_empty() && options.restored.is_empty() {
+    if options.methods.is_empty() && options.restored.is_empty() {
         return Err(ImagingError::argument("methods", "at least one to score", "none"));
     }
     if !(0.0..=250.0).contains(&options.tolerance) {
@@ -298,17 +299,14 @@ fn plan(dataset: &Dataset, options: &EvaluateOptions) -> Result<Vec<Run>> {
         let name = std::iter::once(name.clone()).chain(numbered).find(|name| !taken(name));
         runs.push(Run { name: name.unwrap_or_default(), ..run });
     };
-    for fill in &options.fills {
+    for method in &options.methods {
         for &masks in &kinds {
-            let method = method_name(fill.method);
-            let name = if kinds.len() > 1 {
-                format!("{method}-{}", masks.name())
-            } else {
-                method.to_owned()
-            };
+            let name = method.name();
+            let name =
+                if kinds.len() > 1 { format!("{name}-{}", masks.name()) } else { name.to_owned() };
             let run = Run {
                 name: String::new(),
-                fill: Some(fill.clone()),
+                method: Some(Arc::clone(method)),
                 masks: Some(masks),
                 folder: None,
             };
@@ -319,17 +317,10 @@ fn plan(dataset: &Dataset, options: &EvaluateOptions) -> Result<Vec<Run>> {
         let name = folder.canonicalize().unwrap_or_else(|_| folder.clone());
         let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let run =
-            Run { name: String::new(), fill: None, masks: None, folder: Some(folder.clone()) };
+            Run { name: String::new(), method: None, masks: None, folder: Some(folder.clone()) };
         add(if name.is_empty() { "restored".to_owned() } else { name }, run);
     }
     Ok(runs)
-}
-
-const fn method_name(method: FillMethod) -> &'static str {
-    match method {
-        FillMethod::Telea => "telea",
-        FillMethod::Biharmonic => "biharmonic",
-    }
 }
 
 /// What the workers share.
@@ -346,6 +337,9 @@ impl Work<'_> {
         let triplets = &self.dataset.triplets;
         let largest = triplets.iter().map(|triplet| triplet.pixels).max().unwrap_or(1).max(1);
         let fitting = usize::try_from(PIXELS_AT_ONCE / largest).unwrap_or(1);
+        // A heavy method works on one picture at a time.
+        let heavy = self.options.methods.iter().any(|method| method.is_heavy());
+        let fitting = if heavy { 1 } else { fitting };
         let workers = rayon::current_num_threads().min(fitting).min(triplets.len()).max(1);
         let next = AtomicUsize::new(0);
         let done = AtomicUsize::new(0);
@@ -404,7 +398,9 @@ impl Work<'_> {
         let scored = truth.as_ref().filter(|_| options.score_detection);
         let found: Option<Detection> = if wanted || scored.is_some() {
             Some(
-                detect(&damaged, &options.detect, observer)
+                options
+                    .detector
+                    .detect(&damaged, observer)
                     .map_err(|e| about(&triplet.damaged, e))?,
             )
         } else {
@@ -439,12 +435,13 @@ impl Work<'_> {
                     problem: format!("{}: {error}", run.name),
                 },
             };
-            let (image, report) = match (&run.fill, run.masks) {
-                (Some(fill), Some(kind)) => {
+            let (image, report) = match (&run.method, run.masks) {
+                (Some(method), Some(kind)) => {
                     let mask = if kind == MaskKind::Given { truth.clone() } else { soft.clone() };
                     let mask = mask.unwrap_or_else(|| Mask::empty(clean.width(), clean.height()));
                     let source = MaskSource::Given { mask, dilate: 0, feather: 0.0 };
-                    let done = restore(damaged.clone(), source, fill, observer).map_err(named)?;
+                    let done = restore(damaged.clone(), source, method.as_ref(), observer)
+                        .map_err(named)?;
                     (done.image, Some(done.report))
                 }
                 _ => {
@@ -456,7 +453,7 @@ impl Work<'_> {
             };
             observer.check()?;
             let restored = Scores::new(&clean, &image, truth.as_ref(), window)?;
-            if let (Some(folder), Some(_)) = (&options.save_restored, &run.fill) {
+            if let (Some(folder), Some(_)) = (&options.save_restored, &run.method) {
                 let stem = Path::new(&triplet.name).with_extension("png");
                 let write = WriteOptions { force: options.force, ..WriteOptions::default() };
                 write_image(&folder.join(&run.name).join(stem), &image, &write)?;

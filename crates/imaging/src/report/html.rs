@@ -447,7 +447,7 @@ fn settings(html: &mut String, evaluation: &Evaluation, command: Option<&str>) {
     let runs: Vec<String> = evaluation
         .runs
         .iter()
-        .map(|run| match (&run.fill, run.masks, &run.folder) {
+        .map(|run| match (&run.method, run.masks, &run.folder) {
             (Some(_), Some(masks), _) => format!("{} ({masks:?} masks)", run.name).to_lowercase(),
             (_, _, Some(folder)) => format!("{} ({})", run.name, folder.display()),
             _ => run.name.clone(),

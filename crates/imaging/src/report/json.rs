@@ -1,11 +1,11 @@
 //! `summary.json`: means, intervals and settings. Infinite scores are counted, never written.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::detect::DetectParams;
 use crate::error::{ImagingError, Result};
 use crate::evaluate::{DetectionSummary, Evaluation, Failure, Run, RunSummary};
 use crate::metrics::SsimWindow;
@@ -40,8 +40,8 @@ struct RunSettings<'a> {
 struct Settings<'a> {
     sample: Option<usize>,
     seed: u64,
-    telea_radius_px: Option<f32>,
-    detect: &'a DetectParams,
+    methods: BTreeMap<&'a str, Value>,
+    detect: Value,
     feather_px: f32,
     ssim_window: &'static str,
     max_pixels: u64,
@@ -69,8 +69,12 @@ pub fn summary(evaluation: &Evaluation, command: Option<&str>) -> Result<Value> 
         settings: Settings {
             sample: options.sample,
             seed: options.seed,
-            telea_radius_px: options.fills.first().map(|fill| fill.radius),
-            detect: &options.detect,
+            methods: options
+                .methods
+                .iter()
+                .map(|method| (method.name(), method.parameters()))
+                .collect(),
+            detect: options.detector.parameters(),
             feather_px: options.feather,
             ssim_window: match options.ssim_window {
                 SsimWindow::Uniform => "uniform 7×7",

@@ -1,0 +1,142 @@
+//! Finding damage with a trained network.
+
+use std::path::Path;
+
+use candle_core::Device;
+use imaging::detect::{Detection, DetectionStats, noise_sigma};
+use imaging::imgproc::{Connectivity, component_runs};
+use imaging::{Detector, Image, Mask, Observer, Plane};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::tiles::{answer, tiles};
+use crate::checkpoint::SafetensorsFile;
+use crate::error::{DiffusionError, Result};
+use crate::models::PixelUnet;
+
+/// The longest side of a tile's core: 1024² pixels of 16 channels are 64 MB.
+const SIDE: usize = 896;
+/// What is seen around it; farther away the network's answer changes little.
+const MARGIN: usize = 64;
+
+/// What counts as found.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct LearnedDetectParams {
+    /// The least probability of being damaged, above 0 and below 1: lower finds more. Default: 0.5.
+    pub threshold: f32,
+    /// Connected pieces of fewer pixels are left out. Default: 8.
+    pub min_area: usize,
+    /// What is found is grown by a disc of this radius in pixels. Default: 1.
+    pub dilate: usize,
+}
+
+impl Default for LearnedDetectParams {
+    fn default() -> Self {
+        Self { threshold: 0.5, min_area: 8, dilate: 1 }
+    }
+}
+
+/// A network that finds damage of every kind.
+#[derive(Clone, Debug)]
+pub struct LearnedDetector {
+    unet: PixelUnet,
+    params: LearnedDetectParams,
+}
+
+impl LearnedDetector {
+    /// Loads a network that `photomend train-detector` wrote.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Checkpoint`] if the file is none, and those of reading it.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::from_file(SafetensorsFile::open(path)?)
+    }
+
+    /// As [`LearnedDetector::open`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_file(file: SafetensorsFile) -> Result<Self> {
+        let unet = PixelUnet::from_file(file, "detector", &Device::Cpu)?;
+        Ok(Self { unet, params: LearnedDetectParams::default() })
+    }
+
+    /// With other parameters.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Argument`] for one out of range.
+    pub fn with_params(self, params: LearnedDetectParams) -> Result<Self> {
+        params.validate()?;
+        Ok(Self { params, ..self })
+    }
+
+    /// How probable it is that each pixel is damaged, 0 to 255. Alpha is ignored; 16-bit values are taken as they are.
+    ///
+    /// # Errors
+    /// Those of the tensor operations, and `Cancelled`.
+    pub fn probabilities(&self, image: &Image, observer: &dyn Observer) -> Result<Plane<u8>> {
+        let (width, height) = image.size();
+        let mut found = Plane::filled(width, height, 0_u8);
+        let tiles = tiles(image.size(), SIDE, MARGIN);
+        let total = tiles.len() as u64;
+        for (at, tile) in tiles.into_iter().enumerate() {
+            observer.progress("detect", at as u64, total);
+            observer.check()?;
+            let planes = scaled_planes(image, tile.seen);
+            let logits = answer(&self.unet, tile, &planes.each_ref().map(Vec::as_slice))?;
+            for (row, y) in logits.chunks_exact(tile.core.width).zip(tile.core.y..) {
+                let to = &mut found.row_mut(y)[tile.core.x..tile.core.right()];
+                for (to, &logit) in to.iter_mut().zip(row) {
+                    *to = (255.0 / (1.0 + (-logit).exp())).round() as u8;
+                }
+            }
+        }
+        observer.progress("detect", total, total);
+        Ok(found)
+    }
+}
+
+impl Detector for LearnedDetector {
+    fn detect(&self, image: &Image, observer: &dyn Observer) -> imaging::Result<Detection> {
+        let params = &self.params;
+        let probabilities = self.probabilities(image, observer)?;
+        let least = (255.0 * params.threshold).round().clamp(1.0, 255.0) as u8;
+        let likely = Mask::from_plane(probabilities.map(|p| if p >= least { 255 } else { 0 }));
+        let pieces = component_runs(&likely, Connectivity::Eight);
+        let core = pieces.select(|_, piece| piece.area >= params.min_area);
+        let stats =
+            DetectionStats { noise: noise_sigma(&image.luma8()), ..DetectionStats::default() };
+        Detection::of_core(core, params.dilate, stats)
+    }
+
+    fn parameters(&self) -> Value {
+        // Numbers: always JSON.
+        serde_json::to_value(self.params).unwrap_or_default()
+    }
+}
+
+impl LearnedDetectParams {
+    /// # Errors
+    /// [`DiffusionError::Argument`] for a parameter out of range.
+    pub fn validate(&self) -> Result<()> {
+        if !(self.threshold > 0.0 && self.threshold < 1.0) {
+            let expected = "above 0 and below 1";
+            return Err(DiffusionError::argument("threshold", expected, self.threshold));
+        }
+        Ok(())
+    }
+}
+
+/// Red, green and blue of a part of the picture in `[-1, 1]`; grey three times.
+pub(super) fn scaled_planes(image: &Image, rect: imaging::Rect) -> [Vec<f32>; 3] {
+    let mut planes = image.color_planes(rect).into_iter().map(|plane| {
+        let mut values = plane.into_vec();
+        values.iter_mut().for_each(|value| *value = 2.0 * *value - 1.0);
+        values
+    });
+    let first = planes.next().unwrap_or_default();
+    match (planes.next(), planes.next()) {
+        (Some(second), Some(third)) => [first, second, third],
+        _ => [first.clone(), first.clone(), first],
+    }
+}

@@ -1,0 +1,8 @@
+//! What small networks do on the picture's own pixels: find damage, and refine classical fills.
+
+mod detector;
+mod refiner;
+mod tiles;
+
+pub use detector::{LearnedDetectParams, LearnedDetector};
+pub use refiner::Refiner;
