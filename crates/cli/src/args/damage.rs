@@ -15,9 +15,12 @@ use super::{JsonArgs, ReadArgs};
 /// Writes OUT/clean/NAME.png, OUT/damaged/NAME.png and OUT/mask/NAME.png, which belong together, and
 /// OUT/manifest.csv. The same seed gives the same bytes; adding photographs changes none of the others.
 ///
+/// With --age or --decoys, OUT/clean holds the photograph as it was before the damage: aged, and with the decoys.
+///
 /// Kinds: cracks, craquelure, scratches, folds, tears, losses, stains, dust, occlusion; and blur, grain,
 /// fading, which change the whole picture and are not in the mask. Or one of: mixed (all of them),
-/// structural (those in the mask), photo, painting.
+/// structural (those in the mask), photo, painting. A photograph that would get only kinds that are not in the mask
+/// gets another one instead of the last of them, if there is one among KINDS.
 #[derive(Debug, Args)]
 pub(crate) struct DamageArgs {
     /// Folder of clean photographs
@@ -45,6 +48,14 @@ pub(crate) struct DamageArgs {
         help_heading = "Damage"
     )]
     pub(crate) severity: RangeInclusive<f32>,
+
+    /// Let each photograph look like an old print or scan first: tones, grain, softness, paper
+    #[arg(long, help_heading = "Damage")]
+    pub(crate) age: bool,
+
+    /// Draw on each photograph first what looks like damage and is none: hair, branches, wires, text, windows
+    #[arg(long, help_heading = "Damage")]
+    pub(crate) decoys: bool,
 
     /// Seed of the whole set
     #[arg(long, value_name = "N", default_value = "0", help_heading = "Damage")]
@@ -82,12 +93,15 @@ pub(crate) struct DamageArgs {
 impl DamageArgs {
     /// The library's options.
     pub(crate) fn options(&self) -> DatasetOptions {
-        let mut recipe = self.kinds.clone().with_severity(self.severity.clone());
+        let mut recipe =
+            self.kinds.clone().with_severity(self.severity.clone()).with_always_masked(true);
         if let Some(mix) = &self.mix {
             recipe = recipe.with_mix(mix.clone());
         }
         DatasetOptions {
             recipe,
+            age: self.age,
+            decoys: self.decoys,
             seed: self.seed,
             count: usize::from(self.count),
             size: self.size.map(|size| size as usize),

@@ -81,3 +81,14 @@ fn nothing_is_replaced_unasked_and_bad_files_are_named() {
         &["photomend: error: none: expected a folder of clean photographs, found no such folder"],
     );
 }
+
+#[test]
+fn aged_pictures_with_decoys_differ_from_their_clean_ones_in_the_mask_alone() {
+    let scene = Scene::new();
+    scene.image("clean/a.png", &photo(96, 72));
+    scene.run("damage clean -o set --kinds structural --age --decoys --seed 3").silent();
+    let (page, mask) = (scene.read("set/clean/a.png"), scene.path("set/mask/a.png"));
+    assert_ne!(page, scene.read("clean/a.png"));
+    let mask = read_mask(&mask, &ReadOptions::default()).expect("a mask");
+    assert_only_masked_pixels_differ(&page, &scene.read("set/damaged/a.png"), &mask);
+}

@@ -1,7 +1,7 @@
 //! Areas with an irregular outline.
 
 use super::canvas::{Bounds, Canvas, Cover, Shape};
-use super::random::{Noise, smoothstep};
+use super::random::{Noise, floor, smoothstep};
 
 /// An irregular area: an ellipse whose outline strays with noise, whole or hollow, crisp or soft.
 #[derive(Clone, Copy)]
@@ -88,10 +88,25 @@ impl Blob {
         if norm > 1.0 + self.rough + self.softness / mean {
             return 0.0;
         }
+        // Nor where the outline does not come so far inwards, unless rim or islands need the distance.
+        let plain = self.rim == 0.0 && self.islands == 0.0;
+        let sure = 0.501 * self.softness / mean;
+        if plain && norm < 1.0 - self.rough - sure {
+            return self.strength.min(1.0);
+        }
         let scale = 1.0 / (mean * self.feature);
         let smooth = self.noise.fractal(x * scale, y * scale, self.octaves, 0.5) * 1.6;
         let mut stray = smooth;
         if self.flaky > 0.0 {
+            // Flakes move the outline by so much at most: often that decides it.
+            let (held, span) = (smooth * (1.0 - self.flaky), self.flaky);
+            let reach = |stray: f32| 1.0 + self.rough * stray.clamp(-1.0, 1.0) - norm;
+            if reach(held + span) < -sure {
+                return 0.0;
+            }
+            if plain && reach(held - span) > sure {
+                return self.strength.min(1.0);
+            }
             let flakes = flake(self.noise, x * scale * 1.7, y * scale * 1.7);
             stray += self.flaky * (flakes - smooth);
         }
@@ -119,18 +134,28 @@ impl Blob {
 
 /// A value in `[-1, 1]` constant over each cell of a Voronoi diagram with unit spacing: flakes hold or fall whole.
 pub(super) fn flake(noise: Noise, x: f32, y: f32) -> f32 {
-    let (cx, cy) = (x.floor() as i32, y.floor() as i32);
-    let (mut best, mut value) = (f32::MAX, 0.0);
-    for iy in cy - 1..=cy + 1 {
-        for ix in cx - 1..=cx + 1 {
-            let dx = ix as f32 + 0.5 + 0.45 * noise.other(11).lattice(ix, iy) - x;
-            let dy = iy as f32 + 0.5 + 0.45 * noise.other(12).lattice(ix, iy) - y;
+    let ((cx, _), (cy, _)) = (floor(x), floor(y));
+    let (shift_x, shift_y) = (noise.other(11), noise.other(12));
+    let (mut best, mut cell) = (f32::MAX, (cx, cy));
+    // The own cell first, as most others are then too far away to be looked at. A centre is at most 0.45 away from
+    // the middle of its cell.
+    let nearest = |middle: f32| (middle.abs() - 0.45).max(0.0);
+    for iy in [cy, cy - 1, cy + 1] {
+        let middle_y = iy as f32 + 0.5 - y;
+        let low = nearest(middle_y);
+        for ix in [cx, cx - 1, cx + 1] {
+            let middle_x = ix as f32 + 0.5 - x;
+            let near = nearest(middle_x);
+            if near * near + low * low >= best {
+                continue;
+            }
+            let dx = middle_x + 0.45 * shift_x.lattice(ix, iy);
+            let dy = middle_y + 0.45 * shift_y.lattice(ix, iy);
             let square = dx * dx + dy * dy;
             if square < best {
-                best = square;
-                value = noise.other(13).lattice(ix, iy);
+                (best, cell) = (square, (ix, iy));
             }
         }
     }
-    value
+    noise.other(13).lattice(cell.0, cell.1)
 }

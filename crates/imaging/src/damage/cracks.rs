@@ -6,6 +6,7 @@
 
 use super::blob::Blob;
 use super::canvas::{Canvas, Layer};
+use super::exposed::{exposed, scuffed};
 use super::material::Material;
 use super::network::{Growth, Network, Path, distance, roughened};
 use super::random::{Noise, Random, lerp, rotated, smoothstep};
@@ -14,15 +15,19 @@ use super::stroke::{Brush, Knot, stroke};
 pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
     let unit = canvas.unit;
     let (width, height) = (canvas.width(), canvas.height());
-    // Most emulsions crack to the paper; one in five shows dark, dirt-filled cracks instead.
-    let dark = random.chance(0.2);
-    let material = if dark {
-        let black = random.range(0.03, 0.14);
-        Material::Flat { color: [black * 1.15, black, black * 0.85], grain: 0.25 }
-    } else {
-        Material::Paper { age: random.skewed(0.0, 1.0) }
+    // Most emulsions crack to the paper; some cracks are full of dirt, show another layer, or are but scuffs.
+    let (material, thickness) = match random.unit() {
+        sort if sort < 0.58 => {
+            (Material::Paper { age: random.skewed(0.0, 1.0) }, random.range(0.16, 0.36))
+        }
+        sort if sort < 0.78 => {
+            let black = random.range(0.03, 0.14);
+            (Material::Flat { color: [black * 1.15, black, black * 0.85], grain: 0.25 }, 0.05)
+        }
+        sort if sort < 0.90 => (exposed(canvas, random), random.range(0.0, 0.25)),
+        _ => (scuffed(random), 0.0),
     };
-    let mut layer = Layer::new(material, if dark { 0.05 } else { random.range(0.16, 0.36) });
+    let mut layer = Layer::new(material, thickness);
     let mut creases = Layer::new(Material::Paper { age: 0.3 }, 0.0);
 
     let focus = (random.range(-0.05, 1.05) * width, random.range(-0.05, 1.05) * height);
@@ -36,7 +41,11 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
         wander: random.range(0.001, 0.007),
         kinks: random.range(0.06, 0.16),
     };
-    let base = random.range(0.42, 0.7) + severity * random.range(0.1, 0.75);
+    let mut base = random.range(0.42, 0.7) + severity * random.range(0.1, 0.75);
+    // Now and then the edges have crumbled and the cracks gape.
+    if random.chance(0.12) {
+        base *= random.range(1.4, 2.4);
+    }
 
     // 1. Main cracks, from the border inwards or through the middle.
     let mut paths: Vec<(Path, f32)> = Vec::new();
@@ -109,7 +118,8 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
         fray: random.range(0.35, 0.65),
         tooth: (1.9 * unit).max(1.1),
         relief: 2.3 * unit.max(0.7),
-        slope: random.range(0.10, 0.32),
+        // Flat prints under glass show no relief.
+        slope: if random.chance(0.25) { 0.0 } else { random.range(0.10, 0.32) },
         islands: random.range(0.0, 0.16),
         noise,
     };

@@ -9,8 +9,10 @@
 //! [`damage`](super) mixes those of the kinds; `SOURCE` is the picture's name below its folder (parts joined by
 //! `/`, with its extension), `VARIANT` counts from 1. So a picture's damage does not
 //! change when others are added or removed, and the manifest's seed with the same recipe makes it again
-//! through [`damage`](super::damage).
+//! through [`damage`](super::damage) from the picture in `clean/`. Ageing and decoys, if any, are in that picture;
+//! they have the same seed.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +23,7 @@ use image::{ImageBuffer, Luma, LumaA, Pixel, Primitive, Rgb, Rgba};
 use serde::Serialize;
 
 use super::random::sub_seed;
-use super::{DamageRecipe, damage};
+use super::{DamageRecipe, DecoyOptions, age, damage, draw_decoys};
 use crate::error::{ImagingError, Result};
 use crate::geometry::Rect;
 use crate::image::{ColorType, Image, Samples};
@@ -31,8 +33,13 @@ use crate::observer::Observer;
 /// How a data set is made.
 #[derive(Clone, Debug)]
 pub struct DatasetOptions {
-    /// What damage. Default: [`DamageRecipe::mixed`].
+    /// What damage. Default: [`DamageRecipe::mixed`], always with some in the mask.
     pub recipe: DamageRecipe,
+    /// Let each picture look like an old print first ([`age`](super::age)). Default: false.
+    pub age: bool,
+    /// Draw decoys on each picture first, after ageing it ([`draw_decoys`](super::draw_decoys), with its default
+    /// options). Default: false.
+    pub decoys: bool,
     /// The seed of the whole set. Default: 0.
     pub seed: u64,
     /// Differently damaged versions of each picture, at least 1. Default: 1.
@@ -51,7 +58,9 @@ pub struct DatasetOptions {
 impl Default for DatasetOptions {
     fn default() -> Self {
         Self {
-            recipe: DamageRecipe::default(),
+            recipe: DamageRecipe::default().with_always_masked(true),
+            age: false,
+            decoys: false,
             seed: 0,
             count: 1,
             size: None,
@@ -288,13 +297,21 @@ fn make_triplet(
     options: &DatasetOptions,
 ) -> Result<Triplet> {
     let seed = sub_seed(options.seed, &format!("{}#{variant}", source.name));
-    let damaged = damage(clean, &options.recipe, seed)?;
+    // What is wanted back is the old picture with all that belongs to it: `clean` is what damage is put on.
+    let mut clean = Cow::Borrowed(clean);
+    if options.age {
+        clean = Cow::Owned(age(&clean, seed)?);
+    }
+    if options.decoys {
+        clean = Cow::Owned(draw_decoys(&clean, &DecoyOptions::default(), seed)?);
+    }
+    let damaged = damage(&clean, &options.recipe, seed)?;
     let name = &source.outputs[variant - 1];
     let write = WriteOptions { force: options.force, ..WriteOptions::default() };
     let [clean_path, damaged_path, mask_path] = FOLDERS.map(|folder| out.join(folder).join(name));
     io::write_mask(&mask_path, &damaged.mask, &write)?;
     io::write_image(&damaged_path, &damaged.image, &write)?;
-    io::write_image(&clean_path, clean, &write)?;
+    io::write_image(&clean_path, &clean, &write)?;
 
     let joined = |items: Vec<String>| items.join(";");
     let applied = &damaged.applied;

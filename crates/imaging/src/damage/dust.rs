@@ -2,6 +2,7 @@
 
 use super::blob::Blob;
 use super::canvas::{Canvas, Layer};
+use super::exposed::exposed;
 use super::material::Material;
 use super::random::{Noise, Random, lerp, rotated, smoothstep};
 use super::stroke::{Brush, Knot, stroke};
@@ -14,6 +15,8 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
     let black = random.range(0.03, 0.16);
     let mut dark = Layer::new(Material::Flat { color: [black; 3], grain: 0.1 }, 0.0);
     let dark_share = if random.chance(0.25) { 0.7 } else { 0.12 };
+    let mut grey = Layer::new(exposed(canvas, random), 0.0);
+    let grey_share = if random.chance(0.3) { 0.4 } else { 0.05 };
 
     // 1. Specks: most are barely a pixel, a few are grains with a shape. They gather in places.
     let gather = 1.0 / (110.0 * unit);
@@ -35,7 +38,14 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
             strength: if large { random.range(0.6, 1.0) } else { random.skewed(0.2, 0.95) },
             ..Blob::new(canvas, center, radius, noise.other(index + 1))
         };
-        if random.chance(dark_share) { dark.push(speck) } else { light.push(speck) }
+        let layer = if random.chance(grey_share) {
+            &mut grey
+        } else if random.chance(dark_share) {
+            &mut dark
+        } else {
+            &mut light
+        };
+        layer.push(speck);
     }
 
     // 2. Hairs and fibres, curling.
@@ -70,9 +80,16 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
             })
             .collect();
         let brush = Brush { fray: 0.1, ..Brush::plain(canvas, noise) };
-        let layer = if random.chance(dark_share.max(0.3)) { &mut dark } else { &mut light };
+        let layer = if random.chance(grey_share) {
+            &mut grey
+        } else if random.chance(dark_share.max(0.3)) {
+            &mut dark
+        } else {
+            &mut light
+        };
         stroke(layer, canvas, &knots, brush);
     }
+    canvas.paint(&grey);
     canvas.paint(&dark);
     canvas.paint(&light);
 }

@@ -7,6 +7,7 @@
 use super::blob::Blob;
 use super::canvas::{Canvas, Layer};
 use super::cracks::border_start;
+use super::exposed::exposed;
 use super::material::Material;
 use super::network::distance;
 use super::random::{Noise, Random, lerp, rotated, smoothstep};
@@ -16,7 +17,11 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
     let unit = canvas.unit;
     let noise = Noise::new(random);
     let age = random.skewed(0.1, 0.9);
-    let mut layer = Layer::new(Material::Paper { age }, random.range(0.12, 0.3));
+    let broken = if random.chance(0.8) { Material::Paper { age } } else { exposed(canvas, random) };
+    let mut layer = Layer::new(broken, random.range(0.12, 0.3));
+    // Dirt and rubbed-off emulsion gather beside some folds: a dark rim around the bright core.
+    let mut dirt = Layer::new(Material::Tint([0.42, 0.38, 0.33]), 0.0);
+    let dirty = random.chance(0.35);
     let mut bends = Layer::new(Material::Paper { age }, 0.0);
     let lines = fold_lines(canvas, random, severity);
 
@@ -41,6 +46,16 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
             ..Brush::plain(canvas, noise)
         };
         stroke(&mut layer, canvas, &knots, brush);
+        if dirty {
+            let spread = random.range(1.6, 3.2);
+            let wider = |knot: &Knot| Knot {
+                half_width: knot.half_width * spread + 0.6 * unit,
+                strength: 0.55 * knot.strength + 0.1,
+                ..*knot
+            };
+            let rim: Vec<Knot> = knots.iter().map(wider).collect();
+            stroke(&mut dirt, canvas, &rim, Brush { islands: 0.1, ..brush });
+        }
         // 3. Short cracks that leave it, and flakes that fell off beside it.
         for (at, knot) in knots.iter().enumerate() {
             if random.chance(0.012 + 0.035 * severity * knot.strength) {
@@ -78,6 +93,7 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
         }
     }
     canvas.paint(&bends);
+    canvas.paint(&dirt);
     canvas.paint(&layer);
 }
 

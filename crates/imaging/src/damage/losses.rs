@@ -6,6 +6,7 @@
 use super::blob::Blob;
 use super::canvas::{Bounds, Canvas, Cover, Layer, Shape};
 use super::cracks::border_start;
+use super::exposed::exposed;
 use super::material::Material;
 use super::random::{Noise, Random, lerp, rotated, smoothstep};
 use super::stroke::{Brush, Knot, stroke};
@@ -15,14 +16,21 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
     let (width, height) = (canvas.width(), canvas.height());
     let noise = Noise::new(random);
     let age = random.skewed(0.0, 0.9);
-    let mut layer = Layer::new(ground(random, age), random.range(0.15, 0.4));
+    let mut layer = Layer::new(ground(canvas, random, age), random.range(0.15, 0.4));
     let flaky = random.range(0.25, 0.9);
 
-    // 1. Flakes, the large ones with satellites.
+    // 1. Flakes, the large ones with satellites. Some reach another layer than the rest.
+    let share = if random.chance(0.4) { random.range(0.2, 0.8) } else { 0.0 };
+    let mut deeper = Layer::new(exposed(canvas, random), random.range(0.0, 0.3));
+    let vast = random.chance(0.04 + 0.16 * severity);
     for index in 0..random.count(lerp(1.5, 6.0, severity)) as u32 + 1 {
         let noise = noise.other(50 * index + 1);
         let center = (random.unit() * width, random.unit() * height);
-        let radius = unit * random.skewed(4.0, 14.0 + 34.0 * severity);
+        let mut radius = unit * random.skewed(4.0, 14.0 + 34.0 * severity);
+        if vast && index == 0 {
+            radius = unit * random.range(40.0, 100.0);
+        }
+        let layer = if random.chance(share) { &mut deeper } else { &mut layer };
         let stretch = random.range(0.55, 1.0);
         let blob = Blob {
             radii: ((radius / stretch).max(0.5), (radius * stretch).max(0.5)),
@@ -61,6 +69,7 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
         });
     }
     canvas.paint(&layer);
+    canvas.paint(&deeper);
 
     // 3. Rubbed patches: a swarm of short scuffs along one direction, with specks between them.
     if random.chance(0.3 + 0.4 * severity) {
@@ -114,15 +123,9 @@ fn scuffs(
     }
 }
 
-/// What shows under the lost surface: mostly paper, for paintings also a tinted or dark ground.
-fn ground(random: &mut Random, age: f32) -> Material {
-    const GROUNDS: [[f32; 3]; 4] =
-        [[0.86, 0.83, 0.76], [0.62, 0.50, 0.36], [0.45, 0.30, 0.22], [0.25, 0.22, 0.20]];
-    if random.chance(0.78) {
-        Material::Paper { age }
-    } else {
-        Material::Flat { color: GROUNDS[random.below(GROUNDS.len())], grain: 0.08 }
-    }
+/// What shows under the lost surface: mostly paper, else anything from a dark ground to bare glue.
+fn ground(canvas: &Canvas, random: &mut Random, age: f32) -> Material {
+    if random.chance(0.7) { Material::Paper { age } } else { exposed(canvas, random) }
 }
 
 fn torn_corner(canvas: &mut Canvas, random: &mut Random, severity: f32, corner: u32, noise: Noise) {

@@ -17,6 +17,10 @@ pub(super) struct Medium {
     pub(super) noise: Noise,
     /// Pixels that a fibre is wide.
     pub(super) fibre: f32,
+    /// How much softer than sharp the scan is, from 1 on.
+    pub(super) blur: f32,
+    /// How colourful the picture is, in `[0, 1]`: what a print without dyes loses shows none.
+    pub(super) colorful: f32,
 }
 
 /// Papers and grounds as scans show them, from white to brown.
@@ -44,7 +48,10 @@ impl Medium {
         // Lamps stand above and to the left more often than not.
         let away = if random.chance(0.8) { 0.125 } else { 0.375 };
         let light = rotated((1.0, 0.0), away + random.range(-0.06, 0.06));
-        Self { paper, backing, light, noise: Noise::new(&mut random), fibre: (unit * 0.9).max(0.8) }
+        let noise = Noise::new(&mut random);
+        // Some scanners, and small pictures enlarged, are soft.
+        let blur = if random.chance(0.3) { random.skewed(1.0, 4.0) } else { 1.0 };
+        Self { paper, backing, light, noise, fibre: (unit * 0.9).max(0.8), blur, colorful: 1.0 }
     }
 }
 
@@ -70,6 +77,24 @@ pub(super) enum Material {
         color: Color,
         /// How much of it at full coverage.
         amount: f32,
+    },
+    /// Two colours that mix in patches of `size` fibres.
+    Mottled {
+        /// One colour.
+        first: Color,
+        /// The other.
+        second: Color,
+        /// Of the patches, in widths of a fibre.
+        size: f32,
+    },
+    /// A thing in the picture: its colour, uneven by `mottle`, with the picture's own noise.
+    Solid {
+        /// The colour.
+        color: Color,
+        /// Relative unevenness.
+        mottle: f32,
+        /// Standard deviation of the noise.
+        sigma: f32,
     },
 }
 
@@ -103,6 +128,19 @@ impl Material {
                 [0, 1, 2].map(|i| under[i] * lerp(1.0, color[i], 0.6 + 0.4 * alpha))
             }
             Self::Veil { color, amount } => [0, 1, 2].map(|i| lerp(under[i], color[i], amount)),
+            Self::Mottled { first, second, size } => {
+                let f = 1.0 / (medium.fibre * size);
+                let t = (0.5 + 0.9 * medium.noise.other(3).fractal(x * f, y * f, 3, 0.6))
+                    .clamp(0.0, 1.0);
+                [0, 1, 2].map(|i| lerp(first[i], second[i], t))
+            }
+            Self::Solid { color, mottle, sigma } => {
+                let f = 0.12 / medium.fibre;
+                let light = 1.0 + mottle * medium.noise.other(4).at(x * f, y * f);
+                // Uniform in ±√3 σ: any noise of this deviation looks alike at the size of a pixel.
+                let noise = 1.732 * sigma * medium.noise.other(5).lattice(x as i32, y as i32);
+                color.map(|value| value * light + noise)
+            }
         }
     }
 }

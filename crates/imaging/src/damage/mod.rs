@@ -19,13 +19,16 @@
 //! `mix(seed ⊕ mix(fnv1a64(name)))` with SplitMix64's `mix` and the part's name: `recipe` for the choice of
 //! kinds and severities, `medium` for paper and light, and each kind's own name.
 
+mod age;
 mod blob;
 mod blur;
 mod canvas;
 mod cracks;
 mod craquelure;
 mod dataset;
+mod decoys;
 mod dust;
+mod exposed;
 mod fading;
 mod folds;
 mod grain;
@@ -33,7 +36,10 @@ mod kind;
 mod losses;
 mod material;
 mod network;
+mod noise_rows;
 mod occlusion;
+mod painter;
+mod pixel;
 mod random;
 mod recipe;
 mod scratches;
@@ -41,7 +47,9 @@ mod stains;
 mod stroke;
 mod tears;
 
+pub use age::age;
 pub use dataset::{Dataset, DatasetOptions, Triplet, make_dataset};
+pub use decoys::{DecoyKind, DecoyOptions, draw_decoys};
 pub use kind::DamageKind;
 pub use recipe::DamageRecipe;
 

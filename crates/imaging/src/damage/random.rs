@@ -143,6 +143,15 @@ pub(super) fn smoothstep(low: f32, high: f32, value: f32) -> f32 {
     t * t * (3.0 - 2.0 * t)
 }
 
+/// The largest whole number at most `value`, in both forms; without a call where processors have no instruction
+/// for it. Saturates beyond ±2³¹.
+#[inline(always)]
+pub(super) fn floor(value: f32) -> (i32, f32) {
+    let near = value as i32;
+    let floor = near.saturating_sub(i32::from(value < near as f32));
+    (floor, floor as f32)
+}
+
 /// Smooth noise on the plane (value noise on the unit lattice, cubic between), in `[-1, 1]`.
 #[derive(Clone, Copy)]
 pub(super) struct Noise(u32);
@@ -174,10 +183,9 @@ impl Noise {
     /// The value at `(x, y)`; features are about one unit long.
     #[inline]
     pub(super) fn at(self, x: f32, y: f32) -> f32 {
-        let (fx, fy) = (x.floor(), y.floor());
+        let ((ix, fx), (iy, fy)) = (floor(x), floor(y));
         let (tx, ty) = (x - fx, y - fy);
         let (sx, sy) = (tx * tx * (3.0 - 2.0 * tx), ty * ty * (3.0 - 2.0 * ty));
-        let (ix, iy) = (fx as i32, fy as i32);
         let (jx, jy) = (ix.wrapping_add(1), iy.wrapping_add(1));
         let top = lerp(self.lattice(ix, iy), self.lattice(jx, iy), sx);
         let bottom = lerp(self.lattice(ix, jy), self.lattice(jx, jy), sx);
@@ -214,6 +222,13 @@ mod tests {
             let (sin, cos) = (f64::from(turns) * std::f64::consts::TAU).sin_cos();
             let (x, y) = direction(turns);
             assert!((f64::from(x) - cos).abs() < 3e-6 && (f64::from(y) - sin).abs() < 3e-6);
+        }
+    }
+
+    #[test]
+    fn floors_are_those_of_the_library() {
+        for value in [-3.0_f32, -2.5, -0.1, 0.0, 0.9, 1.0, 7.25, 1e6 + 0.5] {
+            assert_eq!(floor(value), (value.floor() as i32, value.floor()));
         }
     }
 

@@ -17,6 +17,11 @@ pub struct DamageRecipe {
     pub mix: RangeInclusive<usize>,
     /// From the lightest to the worst, within `0 ..= 1`; 0 is slight damage, not none.
     pub severity: RangeInclusive<f32>,
+    /// Whether each picture has damage in its mask: if only global kinds were drawn although the recipe has
+    /// structural ones, the last of them makes way for a structural one, drawn by weight. Default: false.
+    ///
+    /// Of the remaining pictures only those that are too small for what was drawn can have an empty mask.
+    pub always_masked: bool,
 }
 
 impl Default for DamageRecipe {
@@ -91,8 +96,12 @@ impl DamageRecipe {
     /// refused by [`check`](Self::check).
     #[must_use]
     pub fn of(weights: &[(DamageKind, f32)]) -> Self {
-        let mut recipe =
-            Self { weights: [0.0; DamageKind::ALL.len()], mix: 1..=4, severity: 0.3..=0.8 };
+        let mut recipe = Self {
+            weights: [0.0; DamageKind::ALL.len()],
+            mix: 1..=4,
+            severity: 0.3..=0.8,
+            always_masked: false,
+        };
         for &(kind, weight) in weights {
             recipe.weights[kind.index()] = weight;
         }
@@ -176,6 +185,13 @@ impl DamageRecipe {
         self
     }
 
+    /// The same recipe with [`always_masked`](Self::always_masked) set or not.
+    #[must_use]
+    pub const fn with_always_masked(mut self, always_masked: bool) -> Self {
+        self.always_masked = always_masked;
+        self
+    }
+
     /// Refuses a recipe that makes no sense.
     ///
     /// # Errors
@@ -220,6 +236,14 @@ impl DamageRecipe {
             let severity = random.range(*self.severity.start(), *self.severity.end());
             drawn.push((DamageKind::ALL[index], severity));
         }
+        if self.always_masked && drawn.iter().all(|(kind, _)| kind.is_global()) {
+            for kind in DamageKind::ALL.into_iter().filter(|kind| kind.is_global()) {
+                weights[kind.index()] = 0.0;
+            }
+            if let (Some(index), Some(last)) = (random.weighted(&weights), drawn.last_mut()) {
+                last.0 = DamageKind::ALL[index];
+            }
+        }
         drawn.sort_by_key(|&(kind, _)| kind);
         drawn
     }
@@ -263,6 +287,23 @@ mod tests {
         assert_eq!(drawn.len(), 8000);
         assert!((cracks as f64 / 8000.0 - 0.75).abs() < 0.02, "{cracks}");
         assert!(drawn.iter().all(|(_, severity)| recipe.severity.contains(severity)));
+    }
+
+    #[test]
+    fn a_structural_kind_replaces_the_last_of_global_ones_alone() {
+        let recipe = DamageRecipe::parse("fading=50,grain=50,cracks=1").unwrap().with_mix(1..=2);
+        let mut random = Random::new(4, "draw");
+        let plain = (0..200).map(|_| recipe.draw(&mut random)).collect::<Vec<_>>();
+        assert!(plain.iter().any(|drawn| drawn.iter().all(|(kind, _)| kind.is_global())));
+        let masked = recipe.with_always_masked(true);
+        for seed in 0..200 {
+            let drawn = masked.draw(&mut Random::new(seed, "draw"));
+            assert!(drawn.iter().any(|&(kind, _)| kind == DamageKind::Cracks), "{drawn:?}");
+            assert!((1..=2).contains(&drawn.len()));
+        }
+        // Without a structural kind there is nothing to put in.
+        let global = DamageRecipe::only(DamageKind::Blur).with_always_masked(true);
+        assert_eq!(global.draw(&mut random)[0].0, DamageKind::Blur);
     }
 
     #[test]

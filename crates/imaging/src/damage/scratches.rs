@@ -4,6 +4,7 @@
 //! Deep ones plough the emulsion up: a gouge with two ragged white edges.
 
 use super::canvas::{Canvas, Layer};
+use super::exposed::{exposed, scuffed};
 use super::material::Material;
 use super::random::{Noise, Random, lerp, rotated, smoothstep};
 use super::stroke::{Brush, Knot, stroke};
@@ -14,6 +15,9 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
     let mut light = Layer::new(Material::Paper { age: random.skewed(0.0, 0.8) }, 0.12);
     let black = random.range(0.02, 0.12);
     let mut dark = Layer::new(Material::Flat { color: [black; 3], grain: 0.2 }, 0.0);
+    // What a point scrapes off shows layers of any tone; what slides only dulls the surface.
+    let mut other = Layer::new(exposed(canvas, random), 0.05);
+    let mut faint = Layer::new(scuffed(random), 0.0);
     let noise = Noise::new(random);
     let thin = Brush { fray: 0.3, ..Brush::plain(canvas, noise) };
     // Handling scratches a print along a few directions; some prints were dragged along one.
@@ -31,7 +35,15 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
         let bend = 0.022 * random.normal() * unit / length;
         let center = (random.unit() * width, random.unit() * height);
         let members = if random.chance(0.25) { 2 + random.below(4) } else { 1 };
-        let layer = if random.chance(dark_share) { &mut dark } else { &mut light };
+        let layer = match random.unit() {
+            sort if sort < 0.15 => &mut faint,
+            sort if sort < 0.30 => &mut other,
+            _ if random.chance(dark_share) => &mut dark,
+            _ => &mut light,
+        };
+        let wide = if random.chance(0.1) { random.range(1.5, 4.0) } else { 1.0 };
+        let sway = if random.chance(0.2) { random.range(2.0, 14.0) } else { 1.0 };
+        let dashes = if random.chance(0.12) { random.range(6.0, 30.0) } else { 0.0 };
         let opacity = random.range(0.35, 1.0);
         for member in 0..members {
             let apart = unit * random.range(1.5, 9.0) * member as f32;
@@ -44,9 +56,11 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
                 heading: rotated(heading, 0.004 * random.normal()),
                 length: length * random.range(0.6, 1.1),
                 bend,
-                half: base * random.range(0.55, 1.5),
+                half: base * random.range(0.55, 1.5) * wide,
                 opacity: opacity * random.range(0.6, 1.0),
                 broken: random.range(-0.3, 0.55),
+                sway,
+                dashes,
                 noise: noise.other(1000 * set as u32 + member as u32 + 1),
             };
             stroke(layer, canvas, &scratch.knots(canvas), thin);
@@ -68,12 +82,20 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
             half: base * random.range(0.5, 1.2),
             opacity: random.skewed(0.2, 0.95),
             broken: -0.6,
+            sway: 1.0,
+            dashes: 0.0,
             noise: noise.other(50_000 + index),
         };
         stroke(layer, canvas, &nick.knots(canvas), thin);
     }
 
-    // 3. Gouges: two edges of torn emulsion, rubbed paper between them.
+    // 3. Bundles of hairlines, as a cloth with grit or a projector leaves them.
+    if random.chance(0.12 + 0.2 * severity) {
+        let layer = if random.chance(0.5) { &mut faint } else { &mut light };
+        bundle(canvas, random, layer, thin, noise.other(70_000));
+    }
+
+    // 4. Gouges: two edges of torn emulsion, rubbed paper between them.
     for index in 0..random.count(2.6 * severity * severity + 0.25) as u32 {
         let start = (random.unit() * width, random.unit() * height);
         let heading = random.direction();
@@ -90,6 +112,8 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
             half,
             opacity,
             broken: -0.7,
+            sway: 1.0,
+            dashes: 0.0,
             noise,
         };
         let ragged = Brush { fray: 0.6, tooth: (3.2 * unit).max(1.2), noise, ..thin };
@@ -103,8 +127,40 @@ pub(super) fn apply(canvas: &mut Canvas, random: &mut Random, severity: f32) {
             stroke(&mut light, canvas, &knots, brush);
         }
     }
-    canvas.paint(&dark);
-    canvas.paint(&light);
+    for layer in [faint, dark, other, light] {
+        canvas.paint(&layer);
+    }
+}
+
+/// Many fine lines of one direction within a strip.
+fn bundle(canvas: &Canvas, random: &mut Random, layer: &mut Layer, thin: Brush, noise: Noise) {
+    let unit = canvas.unit;
+    let heading = random.direction();
+    let center = (random.unit() * canvas.width(), random.unit() * canvas.height());
+    let (wide, long) = (unit * random.range(10.0, 90.0), unit * random.range(40.0, 260.0));
+    let bend = 0.15 * random.normal() / (long / unit);
+    let opacity = random.range(0.25, 0.9);
+    for index in 0..random.range(8.0, 45.0) as u32 {
+        let (along, across) = (0.3 * long * random.normal(), wide * random.normal() * 0.6);
+        let length = long * random.range(0.3, 1.0);
+        let along = along - 0.5 * length;
+        let line = Scratch {
+            start: (
+                center.0 + along * heading.0 - across * heading.1,
+                center.1 + along * heading.1 + across * heading.0,
+            ),
+            heading: rotated(heading, 0.006 * random.normal()),
+            length,
+            bend,
+            half: random.range(0.22, 0.5),
+            opacity: opacity * random.range(0.4, 1.0),
+            broken: random.range(-0.4, 0.5),
+            sway: 1.0,
+            dashes: 0.0,
+            noise: noise.other(index),
+        };
+        stroke(layer, canvas, &line.knots(canvas), thin);
+    }
 }
 
 /// One mark.
@@ -120,6 +176,10 @@ struct Scratch {
     opacity: f32,
     /// Above 0 more of it is interrupted.
     broken: f32,
+    /// How far the hand strays, 1 for a little.
+    sway: f32,
+    /// Units from one dash to the next; 0 for none.
+    dashes: f32,
     noise: Noise,
 }
 
@@ -137,10 +197,16 @@ impl Scratch {
                 let slow = self.noise.along(along / 40.0);
                 let quick = self.noise.other(1).along(along / 6.0);
                 // The hand trembles a little.
-                let sway = 0.35 * unit * self.noise.other(2).along(along / 22.0);
+                let wander = 22.0 * (0.5 + 0.5 * self.sway);
+                let sway = 0.35 * unit * self.sway * self.noise.other(2).along(along / wander);
                 let press = smoothstep(0.0, 0.18, t) * smoothstep(0.0, 0.3, 1.0 - t);
-                let touch =
+                let mut touch =
                     smoothstep(self.broken - 0.35, self.broken + 0.2, slow + 0.35 * quick + 0.25);
+                if self.dashes > 0.0 {
+                    // Jumps over the surface: off for the last two fifths of each stretch.
+                    let dash = along / self.dashes;
+                    touch *= if dash - dash.floor() < 0.6 { 1.0 } else { 0.0 };
+                }
                 let knot = Knot {
                     x: position.0 - sway * heading.1,
                     y: position.1 + sway * heading.0,

@@ -21,6 +21,8 @@ mod border;
 mod ring;
 mod simd;
 
+pub(crate) use simd::vectorized;
+
 pub use border::Border;
 pub use box_filter::{BoxFilter, box_filter, box_filter_f32, sqr_box_filter};
 pub use components::{
