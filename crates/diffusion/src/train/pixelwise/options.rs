@@ -80,6 +80,11 @@ pub struct PageOptions {
     pub severity: [f32; 2],
     /// The share of pages without damage, which teach what is none; for the detector. Default: 0.15.
     pub undamaged: f64,
+    /// The share of pages that look like old prints ([`age`](imaging::damage::age)). Default: 0.6.
+    pub aged: f64,
+    /// The share of pages with things drawn in that look like damage and are none
+    /// ([`draw_decoys`](imaging::damage::draw_decoys)). Default: 0.5.
+    pub decoys: f64,
 }
 
 impl Default for PageOptions {
@@ -96,6 +101,8 @@ impl Default for PageOptions {
             damage: "structural".to_owned(),
             severity: [0.0, 1.0],
             undamaged: 0.15,
+            aged: 0.6,
+            decoys: 0.5,
         }
     }
 }
@@ -115,7 +122,11 @@ impl PageOptions {
 
     fn validate(&self) -> Result<()> {
         self.recipe()?;
-        check_range("undamaged", self.undamaged, 0.0, 1.0)?;
+        for (name, share) in
+            [("undamaged", self.undamaged), ("aged", self.aged), ("decoys", self.decoys)]
+        {
+            check_range(name, share, 0.0, 1.0)?;
+        }
         let [low, high] = self.longest_side;
         for (name, value, least, most) in [
             ("longest_side", low, 64, high),

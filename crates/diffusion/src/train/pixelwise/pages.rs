@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use imaging::damage::damage;
+use imaging::damage::{DecoyOptions, age, damage, draw_decoys};
 use imaging::fill::{FillOptions, fill};
 use imaging::imgproc::{StructuringElement, dilate};
 use imaging::{Image, Mask, Rect, Silent};
@@ -42,7 +42,14 @@ impl Page {
         let mut random = SplitMix64::named(seed, "page");
         let [low, high] = options.longest_side.map(|side| (side as f64).ln());
         let longest = (low + f64::from(random.unit()) * (high - low)).exp().round() as usize;
-        let clean = cut(photograph, longest, options, &mut random)?;
+        let mut clean = cut(photograph, longest, options, &mut random)?;
+        let (is_aged, has_decoys) = (random.chance(options.aged), random.chance(options.decoys));
+        if has_decoys {
+            clean = draw_decoys(&clean, &DecoyOptions::default(), sub_seed(seed, "decoys"))?;
+        }
+        if is_aged {
+            clean = age(&clean, sub_seed(seed, "age"))?;
+        }
 
         // 2. damaged
         let is_undamaged = random.chance(options.undamaged) && task == PixelTask::Detector;
