@@ -9,7 +9,9 @@ use diffusion::lora::{AdapterMode, LoraReport, LoraSet, LoraTargets, ModuleNames
 
 use diffusion::components::{Components, LoadOptions, PromptEmbeds, encode_prompts};
 use diffusion::pipelines::restore::{RestoreOptions, Restorer};
-use imaging::fill::FillOptions;
+use imaging::fill::{FillOptions, FillReport};
+use imaging::{Image, Mask, Observer, Repainter};
+use serde_json::Value;
 
 use crate::args::DiffusionArgs;
 use crate::context::Context;
@@ -25,6 +27,54 @@ impl Engine {
     /// What restores pictures with this model.
     pub(crate) const fn restorer(&self) -> Restorer<'_> {
         Restorer { components: &self.components, prompts: &self.prompts, options: &self.options }
+    }
+}
+
+/// A model as one of several ways to repaint.
+pub(crate) struct ModelRepainter {
+    name: &'static str,
+    engine: Engine,
+}
+
+impl ModelRepainter {
+    /// Loads the model that the arguments name, which name one.
+    pub(crate) fn load(
+        name: &'static str,
+        args: &DiffusionArgs,
+        context: &Context,
+    ) -> anyhow::Result<Self> {
+        let engine = load(args, FillOptions::default(), context)?;
+        Ok(Self { name, engine: engine.context("expected a model")? })
+    }
+}
+
+impl std::fmt::Debug for ModelRepainter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ModelRepainter").field(&self.name).finish()
+    }
+}
+
+impl Repainter for ModelRepainter {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn repaint(
+        &self,
+        image: &mut Image,
+        weights: &Mask,
+        observer: &dyn Observer,
+    ) -> imaging::Result<FillReport> {
+        Ok(self.engine.restorer().repaint(image, weights, observer)?.prefill)
+    }
+
+    fn is_heavy(&self) -> bool {
+        true
+    }
+
+    fn parameters(&self) -> Value {
+        let RestoreOptions { num_inference_steps, guidance_scale, seed, .. } = self.engine.options;
+        serde_json::json!({ "steps": num_inference_steps, "guidance": guidance_scale, "seed": seed })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use diffusion::lora::LoraSpec;
 use diffusion::pipelines::restore::{
     DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, Pipeline, RestoreOptions, Strength,
@@ -121,7 +121,22 @@ pub(crate) struct DiffusionArgs {
     pub(crate) engine: EngineArgs,
 }
 
+/// Only to have the defaults of all options.
+#[derive(Debug, Parser)]
+struct Defaults {
+    #[command(flatten)]
+    diffusion: DiffusionArgs,
+}
+
 impl DiffusionArgs {
+    /// This model with these LoRAs, everything else as if it had not been given.
+    pub(crate) fn of_model(model: &str, lora: &[LoraSpec]) -> Self {
+        let mut args = Defaults::parse_from([""]).diffusion;
+        args.model = Some(model.to_owned());
+        args.lora = lora.to_vec();
+        args
+    }
+
     /// The library's options; `prefill` is the classical fill.
     pub(crate) fn options(&self, prefill: FillOptions) -> RestoreOptions {
         RestoreOptions {

@@ -10,7 +10,8 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_enum, value_name = "DEVICE", default_value_t, help_heading = "Engine")]
     pub(crate) device: DeviceArg,
 
-    /// What weights are stored in; the CPU computes in f32 whatever it is, so that bf16 and f16 save memory, not time
+    /// What weights are stored in. The CPU computes in bf16 if they are bf16 and it multiplies that (AMX, AVX-512 BF16), and in
+    /// f32 otherwise, so that bf16 and f16 save memory, not time
     #[arg(long, value_enum, value_name = "DTYPE", default_value_t, help_heading = "Engine")]
     pub(crate) dtype: DtypeArg,
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use diffusion::lora::LoraSpec;
 use diffusion::pipelines::pixelwise::Refiner;
 use imaging::Repainter;
 use imaging::evaluate::{EvaluateOptions, MaskKind};
@@ -11,7 +12,9 @@ use imaging::fill::FillOptions;
 use imaging::metrics::SsimWindow;
 
 use super::restore::MethodArg;
-use super::{DetectionArgs, JsonArgs, PresetArg, ReadArgs, number_in};
+use super::{DetectionArgs, DiffusionArgs, JsonArgs, PresetArg, ReadArgs, number_in};
+use crate::context::Context;
+use crate::engine::ModelRepainter;
 
 /// Measures restorations: PSNR, SSIM, ΔE2000 and SSIMULACRA 2 over a data set, with plots, sheets and a report.
 ///
@@ -47,6 +50,28 @@ pub(crate) struct EvaluateArgs {
     /// Compare a network that improves on the biharmonic fill, which `photomend train-refiner` wrote
     #[arg(long, value_name = "FILE", help_heading = "Methods")]
     pub(crate) refiner: Option<PathBuf>,
+
+    /// Compare a Stable Diffusion inpainting checkpoint, as `photomend restore --model` uses it
+    #[arg(long, value_name = "PATH|ID", help_heading = "Methods")]
+    pub(crate) model: Option<String>,
+
+    /// Compare that checkpoint with a LoRA too, at a weight if one is given; may be given several times
+    #[arg(long, value_name = "FILE[:WEIGHT]", help_heading = "Methods", requires = "model")]
+    pub(crate) lora: Vec<LoraSpec>,
+
+    /// Steps of the checkpoint at strength 1, 1 to 1000 [default: 30]
+    #[arg(
+        long, value_name = "N", help_heading = "Methods", requires = "model",
+        value_parser = clap::value_parser!(u16).range(1..=1000)
+    )]
+    pub(crate) steps: Option<u16>,
+
+    /// How strongly the checkpoint's prompts lead, 0 to 100 [default: 4]
+    #[arg(
+        long, value_name = "SCALE", help_heading = "Methods", requires = "model",
+        value_parser = number_in(0.0_f64..=100.0)
+    )]
+    pub(crate) guidance: Option<f64>,
 
     /// Score the results in this folder, made elsewhere; may be given several times
     #[arg(long, value_name = "DIR", help_heading = "Methods")]
@@ -142,17 +167,40 @@ impl From<MasksArg> for MaskKind {
 }
 
 impl EvaluateArgs {
+    fn with_model(
+        &self,
+        name: &'static str,
+        model: &str,
+        loras: &[LoraSpec],
+        context: &Context,
+    ) -> anyhow::Result<ModelRepainter> {
+        let mut args = DiffusionArgs::of_model(model, loras);
+        args.seed = self.seed;
+        args.steps = self.steps.unwrap_or(args.steps);
+        args.guidance = self.guidance.unwrap_or(args.guidance);
+        ModelRepainter::load(name, &args, context)
+    }
+
     /// The library's options.
     ///
     /// # Errors
     /// Those of reading the networks.
-    pub(crate) fn options(&self) -> anyhow::Result<EvaluateOptions> {
+    pub(crate) fn options(&self, context: &Context) -> anyhow::Result<EvaluateOptions> {
         let fill = |method: MethodArg| -> Arc<dyn Repainter> {
             Arc::new(FillOptions { method: method.into(), radius: self.radius })
         };
         let mut methods: Vec<_> = self.method.iter().map(|&method| fill(method)).collect();
         if let Some(path) = &self.refiner {
             methods.push(Arc::new(Refiner::open(path)?));
+        }
+        if let Some(model) = &self.model {
+            let with: &[(&str, &[LoraSpec])] = match &self.lora[..] {
+                [] => &[("model", &[])],
+                loras => &[("base", &[]), ("lora", loras)],
+            };
+            for &(name, loras) in with {
+                methods.push(Arc::new(self.with_model(name, model, loras, context)?));
+            }
         }
         if methods.is_empty() && self.restored.is_empty() {
             methods.push(fill(MethodArg::default()));
