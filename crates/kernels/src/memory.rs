@@ -48,8 +48,13 @@ struct Store {
 // SAFETY: the blocks belong to the store alone.
 unsafe impl Send for Store {}
 
-static STORE: Mutex<Store> =
-    Mutex::new(Store { blocks: [(null_mut(), 0); MOST_BLOCKS], count: 0, bytes: 0, used: 0, most_used: 0 });
+static STORE: Mutex<Store> = Mutex::new(Store {
+    blocks: [(null_mut(), 0); MOST_BLOCKS],
+    count: 0,
+    bytes: 0,
+    used: 0,
+    most_used: 0,
+});
 
 impl Store {
     fn remove(&mut self, at: usize) -> (*mut u8, usize) {
