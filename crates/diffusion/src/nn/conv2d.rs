@@ -209,12 +209,8 @@ pub(crate) fn conv2d_channels_last(
 }
 
 impl GroupNorm {
-    /// The norm as a part of a convolution, unless it is trained or the activation is none of the kernels'.
+    /// The norm as a part of a convolution, unless it is trained.
     fn before(&self, activation: Option<Activation>) -> Option<NormBefore<'_>> {
-        let activation = match activation {
-            None => None,
-            Some(activation) => Some(activation.on_kernels()?),
-        };
-        self.as_frozen(activation)
+        self.as_frozen(activation.map(Activation::on_kernels))
     }
 }

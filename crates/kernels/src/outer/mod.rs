@@ -19,9 +19,9 @@ use self::pack::{channels_room, pack_channels, pack_gradients};
 use self::sweep::Sweep;
 use crate::buffer::{Aligned, Buffer};
 use crate::frozen::ConvShape;
-use crate::gemm::{Element, MAX_VECTORS};
 use crate::isa::Tier;
 use crate::output::{Target, written};
+use crate::panel::{Element, MAX_VECTORS};
 use crate::simd::{Kernel, Real, Simd, dispatch};
 
 /// Channels that are copied together.

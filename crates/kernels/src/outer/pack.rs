@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::{Block, CHANNELS};
 use crate::frozen::ConvShape;
-use crate::gemm::Element;
+use crate::panel::Element;
 use crate::simd::{Real, Simd};
 
 /// Numbers of a block of `seen` lines and columns.

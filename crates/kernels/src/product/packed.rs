@@ -8,8 +8,8 @@ use half::{bf16, f16};
 
 use super::packing::{pack_lanes, pack_pairs, pack_turned};
 use crate::buffer::Aligned;
-use crate::gemm::{Element, MAX_VECTORS};
 use crate::isa::Tier;
+use crate::panel::{Element, MAX_VECTORS};
 use crate::tensors::{cpu, with_weights};
 
 /// Columns of a panel of pairs: two tiles.

@@ -8,9 +8,9 @@ use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
 use crate::frozen::ConvShape;
-use crate::gemm::Element;
 use crate::isa::Tier;
 use crate::outer::{Gradients, bias_gradient, weight_gradient};
+use crate::panel::Element;
 use crate::product::{PackedWeight, Side};
 use crate::recording::{apply2, apply3};
 use crate::tensors::{cpu, from_numbers, numbers, with_numbers, with_weights};
