@@ -96,9 +96,10 @@ mod conv2d {
 
     #[divan::bench(args = CONVOLUTIONS, sample_count = 5)]
     fn ours(bencher: Bencher<'_, '_>, [inputs, outputs, side, k, stride]: [usize; 5]) {
-        let (xs, weight) = (random(&[1, inputs, side, side]), random(&[outputs, inputs, k, k]));
+        let (xs, weight) = (random(&[1, side, side, inputs]), random(&[outputs, inputs, k, k]));
         let flop = 2 * inputs * outputs * k * k * side * side / (stride * stride);
-        timed(bencher, flop, || kernels::conv2d(&xs, &weight, None, stride, k / 2));
+        let padding = (k / 2, k / 2);
+        timed(bencher, flop, || kernels::conv2d(&xs, &weight, None, stride, padding));
     }
 
     #[divan::bench(args = CONVOLUTIONS, sample_count = 5)]

@@ -13,36 +13,35 @@ mod add;
 mod attention;
 mod buffer;
 mod concat;
-mod conv2d;
 mod frozen;
-mod gemm;
 mod isa;
 mod layout;
-mod linear;
 mod memory;
 mod norm;
+mod outer;
 mod output;
+mod panel;
 mod product;
 mod recording;
 mod simd;
 mod tensors;
 #[cfg(test)]
 mod testing;
+mod trained;
 mod upsample;
 
 pub use crate::activation::{Activation, activate, activate_on, geglu, geglu_on};
 pub use crate::add::{add, add_on};
 pub use crate::attention::{attention, attention_on, cross_attention, self_attention};
 pub use crate::concat::concat_channels;
-pub use crate::conv2d::{conv2d, conv2d_on};
 pub use crate::frozen::{
     FrozenConv2d, LowRank, NormBefore, linear_frozen, linear_geglu, linear_lora,
 };
 pub use crate::isa::Tier;
 pub use crate::layout::{channels_first, channels_first_on, channels_last, channels_last_on};
-pub use crate::linear::{linear, linear_on};
 pub use crate::memory::Allocator;
 pub use crate::norm::{Affine, group_norm, group_norm_on, layer_norm, layer_norm_on};
 pub use crate::product::PackedWeight;
 pub use crate::recording::{Gradients, Recording};
+pub use crate::trained::{conv2d, conv2d_on, linear, linear_on};
 pub use crate::upsample::{upsample_nearest, upsample_nearest_on};

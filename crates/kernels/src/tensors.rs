@@ -1,6 +1,6 @@
 //! Between candle's tensors and slices.
 
-use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, bail};
+use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor, bail};
 
 use crate::simd::Real;
 
@@ -13,37 +13,6 @@ pub(crate) fn cpu(storage: &Storage) -> Result<&CpuStorage> {
         Storage::Cpu(storage) => Ok(storage),
         _ => bail!("kernels: expected a tensor on the CPU"),
     }
-}
-
-/// The f32 values of a tensor of four dimensions, from its first on, and its strides.
-///
-/// # Errors
-/// If the tensor has another dtype or number of dimensions.
-pub(crate) fn strided<'a>(
-    storage: &'a CpuStorage,
-    layout: &Layout,
-) -> Result<(&'a [f32], [usize; 4])> {
-    let values = storage.as_slice::<f32>()?;
-    let Ok(strides) = layout.stride().try_into() else {
-        bail!("kernels: expected four dimensions, found {:?}", layout.dims());
-    };
-    Ok((values.get(layout.start_offset()..).unwrap_or_default(), strides))
-}
-
-/// A bias as numbers to add inside an operator, or, if it wants a gradient, as a tensor to add after it.
-///
-/// # Errors
-/// If it does not have one number a channel.
-pub(crate) fn frozen_bias(
-    bias: Option<&Tensor>,
-    channels: usize,
-) -> Result<(Option<Vec<f32>>, Option<Tensor>)> {
-    let Some(bias) = bias else { return Ok((None, None)) };
-    if bias.dims() != [channels] {
-        bail!("kernels: expected a bias of shape [{channels}], found {:?}", bias.dims());
-    }
-    let bias = bias.to_dtype(DType::F32)?;
-    if bias.track_op() { Ok((None, Some(bias))) } else { Ok((Some(bias.to_vec1()?), None)) }
 }
 
 /// The numbers of a contiguous tensor of activations.

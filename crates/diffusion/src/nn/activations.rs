@@ -33,13 +33,13 @@ impl Activation {
         }
     }
 
-    /// Its name in [`kernels`], if it has one.
-    pub(super) const fn on_kernels(self) -> Option<kernels::Activation> {
+    /// Its name in [`kernels`].
+    pub(super) const fn on_kernels(self) -> kernels::Activation {
         match self {
-            Self::Silu => Some(kernels::Activation::Silu),
-            Self::Gelu => Some(kernels::Activation::Gelu),
-            Self::QuickGelu => Some(kernels::Activation::QuickGelu),
-            Self::Relu => None,
+            Self::Silu => kernels::Activation::Silu,
+            Self::Gelu => kernels::Activation::Gelu,
+            Self::QuickGelu => kernels::Activation::QuickGelu,
+            Self::Relu => kernels::Activation::Relu,
         }
     }
 
@@ -49,8 +49,8 @@ impl Activation {
     /// Those of the tensor operations.
     pub fn forward(self, xs: &Tensor) -> candle_core::Result<Tensor> {
         const SCALE: f64 = 1.702;
-        if let Some(activation) = self.on_kernels().filter(|_| on_kernels(xs)) {
-            return kernels::activate(xs, activation);
+        if on_kernels(xs) {
+            return kernels::activate(xs, self.on_kernels());
         }
         match self {
             Self::Silu => xs.silu(),

@@ -182,43 +182,35 @@ pub(crate) fn conv2d_channels_last(
     config: Conv2dConfig,
 ) -> candle_core::Result<Tensor> {
     let Conv2dConfig { stride, padding, padding_behind, kernel_size } = config;
+    if on_kernels(xs) {
+        let (dtype, padding) = (xs.dtype(), (padding, padding_behind));
+        let xs = xs.to_dtype(candle_core::DType::F32)?;
+        return kernels::conv2d(&xs, weight, bias, stride, padding)?.to_dtype(dtype);
+    }
     let mut xs = xs.permute((0, 3, 1, 2))?; // (b, c, h, w)
     if padding_behind > padding {
         for dim in [2, 3] {
             xs = xs.pad_with_zeros(dim, 0, padding_behind - padding)?;
         }
     }
-    let ys = if on_kernels(&xs) {
-        let dtype = xs.dtype();
-        let xs = xs.to_dtype(candle_core::DType::F32)?;
-        kernels::conv2d(&xs, weight, bias, stride, padding)?.to_dtype(dtype)?
-    } else {
-        // candle takes the width's remainder of the stride from the height when it goes backward: a line of zeros that no
-        // output sees makes them equal.
-        let remainder = |side: usize| (side + 2 * padding).saturating_sub(kernel_size) % stride;
-        let remainders = [xs.dim(2)?, xs.dim(3)?].map(remainder);
-        if stride == 2 && remainders[0] != remainders[1] {
-            xs = xs.pad_with_zeros(if remainders[0] == 0 { 2 } else { 3 }, 0, 1)?;
-        }
-        let weight = weight.to_dtype(xs.dtype())?;
-        let ys = xs.contiguous()?.conv2d(&weight, padding, stride, 1, 1)?;
-        match bias {
-            Some(bias) => {
-                ys.broadcast_add(&bias.to_dtype(xs.dtype())?.reshape((1, (), 1, 1))?)?
-            }
-            None => ys,
-        }
-    };
+    // candle takes the width's remainder of the stride from the height when it goes backward: a line of zeros that no
+    // output sees makes them equal.
+    let remainder = |side: usize| (side + 2 * padding).saturating_sub(kernel_size) % stride;
+    let remainders = [xs.dim(2)?, xs.dim(3)?].map(remainder);
+    if stride == 2 && remainders[0] != remainders[1] {
+        xs = xs.pad_with_zeros(if remainders[0] == 0 { 2 } else { 3 }, 0, 1)?;
+    }
+    let weight = weight.to_dtype(xs.dtype())?;
+    let mut ys = xs.contiguous()?.conv2d(&weight, padding, stride, 1, 1)?;
+    if let Some(bias) = bias {
+        ys = ys.broadcast_add(&bias.to_dtype(xs.dtype())?.reshape((1, (), 1, 1))?)?;
+    }
     ys.permute((0, 2, 3, 1))?.contiguous() // (b, h', w', c)
 }
 
 impl GroupNorm {
-    /// The norm as a part of a convolution, unless it is trained or the activation is none of the kernels'.
+    /// The norm as a part of a convolution, unless it is trained.
     fn before(&self, activation: Option<Activation>) -> Option<NormBefore<'_>> {
-        let activation = match activation {
-            None => None,
-            Some(activation) => Some(activation.on_kernels()?),
-        };
-        self.as_frozen(activation)
+        self.as_frozen(activation.map(Activation::on_kernels))
     }
 }

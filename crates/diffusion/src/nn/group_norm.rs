@@ -41,12 +41,13 @@ impl GroupNorm {
         xs: &Tensor,
         activation: Option<Activation>,
     ) -> candle_core::Result<Tensor> {
-        match (activation, activation.and_then(Activation::on_kernels)) {
-            (Some(_), Some(fused)) if on_kernels(xs) => {
-                kernels::group_norm(xs, self.num_groups, self.affine(), Some(fused))
+        match activation {
+            Some(activation) if on_kernels(xs) => {
+                let fused = Some(activation.on_kernels());
+                kernels::group_norm(xs, self.num_groups, self.affine(), fused)
             }
-            (Some(activation), _) => activation.forward(&self.forward(xs)?),
-            (None, _) => self.forward(xs),
+            Some(activation) => activation.forward(&self.forward(xs)?),
+            None => self.forward(xs),
         }
     }
 

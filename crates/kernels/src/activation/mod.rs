@@ -1,4 +1,5 @@
-//! Pointwise non-linearities: SiLU, GELU with the exact error function, CLIP's quick GELU, and GEGLU (Shazeer 2020).
+//! Pointwise non-linearities: SiLU, GELU with the exact error function, CLIP's quick GELU, ReLU, plain and leaky, and GEGLU
+//! (Shazeer 2020).
 
 mod geglu;
 
@@ -13,7 +14,7 @@ use crate::simd::{Kernel, Real, Simd, dispatch};
 use crate::tensors::{for_real, from_numbers, numbers, with_numbers};
 
 /// A pointwise non-linearity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
     /// `x · σ(x)`.
     Silu,
@@ -21,6 +22,13 @@ pub enum Activation {
     Gelu,
     /// `x · σ(1.702 x)`.
     QuickGelu,
+    /// `max(x, 0)`, with slope 0 at 0.
+    Relu,
+    /// `x` above 0, `slope · x` elsewhere.
+    LeakyRelu {
+        /// Slope below 0.
+        slope: f32,
+    },
 }
 
 /// Applies a non-linearity to every element of an f32 or bf16 tensor on the CPU.
@@ -50,6 +58,11 @@ impl Activation {
             Self::Silu => simd.mul(x, sigmoid(simd, x)),
             Self::Gelu => simd.mul(x, normal_cdf(simd, x)),
             Self::QuickGelu => simd.mul(x, sigmoid(simd, simd.mul(x, simd.splat(QUICK)))),
+            Self::Relu => simd.max(x, simd.zero()),
+            Self::LeakyRelu { slope } => {
+                let below = simd.min(x, simd.zero());
+                simd.mul_add(below, simd.splat(slope), simd.max(x, simd.zero()))
+            }
         }
     }
 
@@ -64,6 +77,10 @@ impl Activation {
                 simd.mul_add(x, density, normal_cdf(simd, x))
             }
             Self::QuickGelu => logistic_slope(simd, x, QUICK),
+            Self::Relu => step(simd, x),
+            Self::LeakyRelu { slope } => {
+                simd.mul_add(step(simd, x), simd.splat(1.0 - slope), simd.splat(slope))
+            }
         }
     }
 }
@@ -84,6 +101,13 @@ fn logistic_slope<S: Simd>(simd: S, x: S::V, scale: f32) -> S::V {
     let s = sigmoid(simd, ax);
     let rest = simd.mul(s, simd.sub(simd.splat(1.0), s));
     simd.mul_add(ax, rest, s)
+}
+
+/// 1 above 0 and 0 elsewhere; between them where `x` is subnormal.
+#[inline(always)]
+fn step<S: Simd>(simd: S, x: S::V) -> S::V {
+    let scaled = simd.mul(x, simd.splat(1.0 / f32::MIN_POSITIVE));
+    simd.min(simd.max(scaled, simd.zero()), simd.splat(1.0))
 }
 
 struct Activate {

@@ -12,8 +12,8 @@ use super::pack::{Arena, PackFeatures, PackRows, Scratch, pack_columns, pack_pla
 use super::parts::{Inputs, Plan, SumParts, WriteRows, dot};
 use super::product::{Finish, Gather, KeyProduct, MAX_VECTORS, Rows, Start, weigh, with_tile};
 use super::{Attention, LOG2_E, dispatch};
-use crate::gemm::PANEL_ROWS;
 use crate::output::Target;
+use crate::panel::PANEL_ROWS;
 use crate::simd::{Kernel, MAX_LANES, Simd};
 
 /// Keys in a block: their weights and slopes stay in the first-level cache.

@@ -6,8 +6,8 @@ use super::heads::{Head, Number, Sizes, View};
 use super::pack::{Arena, PackFeatures, PackRows, Scratch, pack_columns, unpack_columns};
 use super::product::{Finish, KeyProduct, MAX_VECTORS, Start, weigh, with_tile};
 use super::{Attention, LOG2_E, dispatch};
-use crate::gemm::PANEL_ROWS;
 use crate::output::Target;
+use crate::panel::PANEL_ROWS;
 use crate::simd::{Kernel, MAX_LANES, Simd};
 
 /// Keys in a block: its scores stay in the first-level cache.

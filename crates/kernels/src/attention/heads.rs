@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 
 use candle_core::{Layout, Result, bail};
 
-use crate::gemm::{Element, Matrix};
 use crate::output::Target;
+use crate::panel::{Element, Matrix};
 use crate::simd::Real;
 
 /// A number that activations are stored in.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::heads::{Head, Number};
 use crate::buffer::Buffer;
-use crate::gemm::{Operand, PANEL_ROWS, Stage};
+use crate::panel::PANEL_ROWS;
 use crate::simd::{Kernel, MAX_LANES, Simd};
 
 /// Zeros from a cache line on, whose pages are first touched by the tasks that fill them.
@@ -74,12 +74,12 @@ impl<T: Number> Kernel for PackRows<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { head, rows, to } = self;
-        let (matrix, stage) = (head.by_rows(), Stage::default());
+        let matrix = head.by_rows();
         for start in rows.clone().step_by(PANEL_ROWS) {
             let span = start..(start + PANEL_ROWS).min(rows.end);
             let to = &mut to[(start - rows.start) * head.d..][..PANEL_ROWS * head.d + MAX_LANES];
             // SAFETY: inside the head, and the room is there.
-            unsafe { matrix.pack(simd, span, 0..head.d, PANEL_ROWS, &stage, to.as_mut_ptr()) };
+            unsafe { matrix.pack(simd, span, 0..head.d, PANEL_ROWS, to.as_mut_ptr()) };
         }
     }
 }
@@ -97,13 +97,13 @@ impl<T: Number> Kernel for PackFeatures<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { head, rows, to } = self;
-        let (matrix, stage) = (head.by_features(), Stage::default());
+        let matrix = head.by_features();
         for start in (0..head.d).step_by(PANEL_ROWS) {
             let span = start..(start + PANEL_ROWS).min(head.d);
             let to = &mut to[start * rows.len()..][..PANEL_ROWS * rows.len() + MAX_LANES];
             // SAFETY: inside the head, and the room is there.
             unsafe {
-                matrix.pack(simd, span, rows.clone(), PANEL_ROWS, &stage, to.as_mut_ptr());
+                matrix.pack(simd, span, rows.clone(), PANEL_ROWS, to.as_mut_ptr());
             }
         }
     }
@@ -124,7 +124,7 @@ pub(super) unsafe fn pack_columns<S: Simd, T: Number>(
 ) {
     // SAFETY: the caller's word; the width is a multiple of a register.
     unsafe {
-        head.by_rows().pack(simd, rows, 0..head.d, width, &Stage::default(), to);
+        head.by_rows().pack(simd, rows, 0..head.d, width, to);
         if scale != 1.0 {
             for i in (0..head.d * width).step_by(S::LANES) {
                 simd.store(to.add(i), simd.mul(simd.load(to.add(i)), simd.splat(scale)));

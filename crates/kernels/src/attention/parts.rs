@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use super::heads::{Number, Sizes, View};
 use super::pack::{Scratch, load, unpack_columns, write_row};
 use super::{Attention, dispatch};
-use crate::gemm::PANEL_ROWS;
 use crate::output::Target;
+use crate::panel::PANEL_ROWS;
 use crate::simd::{Kernel, Simd};
 
 /// Tasks that a call is cut into, if its heads have keys for as many.

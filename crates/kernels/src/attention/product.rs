@@ -1,6 +1,6 @@
 //! Products of f32 in registers: tiles of `R` rows of `V` registers.
 
-use crate::gemm::PANEL_ROWS;
+use crate::panel::PANEL_ROWS;
 use crate::simd::{Kernel, Simd};
 
 /// Registers in a row of the widest tile.

@@ -4,9 +4,10 @@ use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, DType, Layout, Result, Shape, Tensor, bail};
 
 use super::norm_before::{Norm, NormBefore};
-use super::padded::{Copy, Padding};
+use super::padded::Copy;
+use super::plain::ConvShape;
 use super::residual::{self, Layer};
-use super::windows::{Ends, Windows};
+use super::windows::Ends;
 use super::{Finish, check_dtype, product};
 use crate::product::{Engine, PackedWeight, Side};
 use crate::simd::Real;
@@ -88,12 +89,9 @@ struct Op {
 /// Sizes of a call.
 #[derive(Clone, Copy)]
 struct Sizes {
-    images: usize,
-    channels: usize,
-    /// Of the picture in memory, and after resizing.
+    shape: ConvShape,
+    /// Height and width of the picture in memory, before resizing.
     source: (usize, usize),
-    size: (usize, usize),
-    out: (usize, usize),
 }
 
 impl Op {
@@ -109,28 +107,12 @@ impl Op {
             norm.check(channels)?;
         }
         let size = self.resize.unwrap_or((height, width));
-        let ((kh, kw), padding) = (order.kernel, self.padding.0 + self.padding.1);
-        if self.stride == 0
-            || kh * kw == 0
-            || size.0 + padding < kh
-            || size.1 + padding < kw
-            || (height * width == 0) != (size.0 * size.1 == 0)
-        {
-            let stride = self.stride;
-            bail!("conv2d: a {kh}×{kw} kernel at stride {stride}, padding {padding} on {dims:?}");
+        if (height * width == 0) != (size.0 * size.1 == 0) {
+            bail!("conv2d: {dims:?} resized to {size:?}");
         }
-        let out = |side: usize, k: usize| (side + padding - k) / self.stride + 1;
-        let out = (out(size.0, kh), out(size.1, kw));
-        Ok(Sizes { images, channels, source: (height, width), size, out })
-    }
-
-    /// True if a pixel's outputs depend on that pixel alone.
-    fn is_pointwise(&self) -> bool {
-        let order = &self.weight.get().order;
-        order.kernel == (1, 1)
-            && self.stride == 1
-            && self.padding == (0, 0)
-            && self.resize.is_none()
+        let weight = (order.outputs, channels, order.kernel);
+        let shape = ConvShape::new((images, size), weight, self.stride, self.padding)?;
+        Ok(Sizes { shape, source: (height, width) })
     }
 
     const fn pixels(sizes: &Sizes) -> usize {
@@ -138,39 +120,25 @@ impl Op {
     }
 
     fn convolve<T: Engine>(&self, xs: &[T], sizes: Sizes, residual: Option<&[T]>) -> Vec<T> {
+        let Sizes { shape, source } = sizes;
         let packed = self.weight.get();
-        let order = &packed.order;
-        if self.is_pointwise() && self.image_bias.is_none() && self.norm.is_none() {
-            let pixels = sizes.images * sizes.out.0 * sizes.out.1;
+        let is_plain = self.image_bias.is_none() && self.norm.is_none() && source == shape.size;
+        if shape.is_pointwise() && is_plain {
             let finish = Finish {
                 bias: packed.bias.as_deref(),
                 residual,
                 gated: false,
-                columns: order.outputs,
+                columns: packed.order.outputs,
             };
-            return product(Side::Forward(packed), xs, pixels, None, &finish);
+            return product(Side::Forward(packed), xs, shape.pixels(), None, &finish);
         }
-        let before = self.padding.0 as isize;
-        let windows = Windows {
-            padding: Padding {
-                images: sizes.images,
-                channels: sizes.channels,
-                source: sizes.source,
-                size: sizes.size,
-                before: (before, before),
-                spread: 1,
-                padded: (0, 0),
-            },
-            kernel: order.kernel,
-            stride: self.stride,
-            out: sizes.out,
-        };
+        let windows = shape.windows(source);
         let ends =
             Ends { bias: packed.bias.as_deref(), image_bias: self.image_bias.as_deref(), residual };
         match &self.norm {
             None => windows.multiply(xs, Side::Forward(packed), &ends, &Copy),
             Some(norm) => {
-                let scaled = norm.scaled(packed.tier, xs, sizes.images, Self::pixels(&sizes));
+                let scaled = norm.scaled(packed.tier, xs, shape.images, Self::pixels(&sizes));
                 windows.multiply(xs, Side::Forward(packed), &ends, &scaled)
             }
         }
@@ -178,35 +146,12 @@ impl Op {
 
     fn pull_back<T: Engine>(&self, grad: &[T], sizes: Sizes) -> Vec<T> {
         let packed = self.weight.get();
-        let order = &packed.order;
-        if self.is_pointwise() {
-            let pixels = sizes.images * sizes.out.0 * sizes.out.1;
-            let finish =
-                Finish { bias: None, residual: None, gated: false, columns: sizes.channels };
-            return product(Side::Transposed(packed), grad, pixels, None, &finish);
-        }
-        let before = |k: usize| k as isize - 1 - self.padding.0 as isize;
-        let turned = Windows {
-            padding: Padding {
-                images: sizes.images,
-                channels: order.outputs,
-                source: sizes.out,
-                size: sizes.out,
-                before: (before(order.kernel.0), before(order.kernel.1)),
-                spread: self.stride,
-                padded: (0, 0),
-            },
-            kernel: order.kernel,
-            stride: 1,
-            out: sizes.size,
-        };
-        let ends = Ends { bias: None, image_bias: None, residual: None };
-        let resized = turned.multiply(grad, Side::Transposed(packed), &ends, &Copy);
-        if sizes.source == sizes.size {
+        let Sizes { shape: ConvShape { images, channels, size: to, .. }, source: from } = sizes;
+        let resized = sizes.shape.input_gradient(Side::Transposed(packed), grad);
+        if from == to {
             return resized;
         }
-        let Sizes { channels, source: from, size: to, .. } = sizes;
-        Nearest { tier: packed.tier, from, to, channels }.backward(&resized, sizes.images)
+        Nearest { tier: packed.tier, from, to, channels }.backward(&resized, images)
     }
 }
 
@@ -220,7 +165,8 @@ impl Layer for Op {
     ) -> Result<(CpuStorage, Shape)> {
         let sizes = self.sizes(layout.dims())?;
         let order = &self.weight.get().order;
-        let dims = [sizes.images, sizes.out.0, sizes.out.1, order.outputs];
+        let ConvShape { images, out, .. } = sizes.shape;
+        let dims = [images, out.0, out.1, order.outputs];
         if let Some((_, layout)) = residual
             && layout.dims() != dims
         {
@@ -244,7 +190,7 @@ impl Layer for Op {
             let mut dxs = self.pull_back::<T>(numbers(cpu(&storage)?, layout)?, sizes);
             if let Some(norm) = &self.norm {
                 let values = numbers::<T>(cpu(&x_storage)?, x_layout)?;
-                let (images, pixels) = (sizes.images, Self::pixels(&sizes));
+                let (images, pixels) = (sizes.shape.images, Self::pixels(&sizes));
                 dxs = norm.pull_back(self.weight.get().tier, values, &dxs, images, pixels);
             }
             from_numbers(dxs, xs.dims())

@@ -7,9 +7,10 @@ use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, WithDType, bail};
 
 use super::linear::{forward, input_gradient, tokens_of};
-use super::{Finish, check_dtype, product};
-use crate::gemm::{Bias, Element, Matrix, Size, gemm};
+use super::{ConvShape, Finish, check_dtype, product};
 use crate::isa::Tier;
+use crate::outer::weight_gradient;
+use crate::panel::Element;
 use crate::product::{Engine, MAX_EXTRA_DEPTH, PackedWeight, Side};
 use crate::simd::Real;
 use crate::tensors::{cpu, for_real, from_numbers, numbers};
@@ -114,16 +115,13 @@ impl LoraLinear {
         });
         // 2. the matrices' own
         let low = forward(down, xs, tokens, None, None);
-        let by_columns =
-            |values, columns| Matrix::<T>::new(values, (columns, 1), (tokens, columns));
-        let mut d_down = vec![0.0; rank * order.channels];
-        let size = Size { rows: rank, columns: order.channels, depth: tokens };
-        let (a, b) = (by_columns(&low_grad, rank), by_columns(xs, order.channels));
-        gemm(tier, size, &a, &b, Bias::None, order.channels, &mut d_down);
-        let mut d_up = vec![0.0; order.outputs * rank];
-        let size = Size { rows: order.outputs, columns: rank, depth: tokens };
-        let (a, b) = (by_columns(grad, order.outputs), by_columns(&low, rank));
-        gemm(tier, size, &a, &b, Bias::None, rank, &mut d_up);
+        let columns = order.channels;
+        let turned = ConvShape::linear(tokens, rank, columns);
+        let by_columns = weight_gradient(tier, &low_grad, xs, turned).weight; // (columns, rank)
+        let d_down =
+            (0..rank * columns).map(|at| by_columns[at % columns * rank + at / columns]).collect(); // (rank, columns)
+        let shape = ConvShape::linear(tokens, rank, order.outputs);
+        let mut d_up = weight_gradient(tier, &low, grad, shape).weight; // (outputs, rank)
         d_up.iter_mut().for_each(|value| *value *= self.scale);
         (dxs, d_down, d_up)
     }

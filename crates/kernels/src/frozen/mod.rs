@@ -11,6 +11,7 @@ mod linear;
 mod lora;
 mod norm_before;
 mod padded;
+mod plain;
 mod residual;
 mod windows;
 
@@ -21,6 +22,7 @@ pub use self::geglu::linear_geglu;
 pub use self::linear::linear_frozen;
 pub use self::lora::{LowRank, linear_lora};
 pub use self::norm_before::NormBefore;
+pub(crate) use self::plain::ConvShape;
 use crate::buffer::Aligned;
 use crate::output::written;
 use crate::product::{Call, Engine, Epilogue, Rows, Side};

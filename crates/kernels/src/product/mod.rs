@@ -28,7 +28,7 @@ use crate::simd::Real;
 
 pub(crate) use self::epilogue::Epilogue;
 pub use self::packed::PackedWeight;
-pub(crate) use self::packed::Side;
+pub(crate) use self::packed::{Packed, Side};
 pub(crate) use self::rows::{Map, Rows};
 
 /// Rows of activations times packed weights, another product's share beside them, and what comes after.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, DType, Result, Tensor, bail};
 use half::{bf16, f16};
 
-use super::packing::{pack_lanes, pack_pairs};
+use super::packing::{pack_lanes, pack_pairs, pack_turned};
 use crate::buffer::Aligned;
-use crate::gemm::{Element, MAX_VECTORS};
 use crate::isa::Tier;
+use crate::panel::{Element, MAX_VECTORS};
 use crate::tensors::{cpu, with_weights};
 
 /// Columns of a panel of pairs: two tiles.
@@ -59,6 +59,12 @@ pub(crate) enum Values {
 }
 
 impl Order {
+    /// Panels of f32 with no narrow one beside wide ones, where there are few.
+    fn balanced(tier: Tier, outputs: usize, channels: usize, kernel: (usize, usize)) -> Self {
+        let lanes = tier.lanes();
+        let vectors = if outputs.div_ceil(lanes) == MAX_VECTORS + 1 { 2 } else { MAX_VECTORS };
+        Self { outputs, channels, kernel, lanes, vectors, gated: false }
+    }
     pub(crate) const fn taps(&self) -> usize {
         self.kernel.0 * self.kernel.1
     }
@@ -171,6 +177,35 @@ impl PackedWeight {
             })
             .transpose()?;
         Ok(Self(Arc::new(Packed { tier, order, values, bias })))
+    }
+
+    /// Packs a weight `(outputs, channels, kernel)` for one call in f32.
+    ///
+    /// # Panics
+    /// If there is not one number for each of the shape's, or not one of the bias an output.
+    pub(crate) fn of_numbers(
+        tier: Tier,
+        weight: &[f32],
+        (outputs, channels, kernel): (usize, usize, (usize, usize)),
+        bias: Option<&[f32]>,
+    ) -> Packed {
+        let order = Order::balanced(tier, outputs, channels, kernel);
+        let values = Values::F32(pack_lanes(&order, weight));
+        Packed { tier, order, values, bias: bias.map(|bias| order.arrange(bias)) }
+    }
+
+    /// Packs the transpose of a weight `(outputs, channels, kernel)` for one call in f32, with its taps turned: the
+    /// gradient by an input is its product with that by the output.
+    ///
+    /// # Panics
+    /// If there is not one number for each of the shape's.
+    pub(crate) fn turned(
+        tier: Tier,
+        weight: &[f32],
+        (outputs, channels, kernel): (usize, usize, (usize, usize)),
+    ) -> Packed {
+        let order = Order::balanced(tier, channels, outputs, kernel);
+        Packed { tier, order, values: Values::F32(pack_turned(&order, weight)), bias: None }
     }
 
     pub(crate) fn get(&self) -> &Packed {

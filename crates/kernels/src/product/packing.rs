@@ -43,6 +43,36 @@ pub(super) fn pack_lanes<T: WithDType>(order: &Order, weight: &[T]) -> Aligned<T
     packed
 }
 
+/// Panels of `[tap][channel][column]` of the transposed weight with its taps turned; `order` is the transpose's.
+///
+/// # Panics
+/// If there are not as many weights as the order says.
+pub(super) fn pack_turned(order: &Order, weight: &[f32]) -> Aligned<f32> {
+    let (taps, depths, columns) = (order.taps(), order.channels, order.outputs);
+    assert_eq!(weight.len(), columns * depths * taps, "as many weights as the shape says");
+    let last = order.panels().saturating_sub(1);
+    let widths = last * order.width() + order.vectors_of(last) * order.lanes;
+    let mut packed = Aligned::zeroed(if columns == 0 { 0 } else { depths * taps * widths });
+    if packed.as_slice().is_empty() {
+        return packed;
+    }
+    let panels = packed.as_mut_slice().par_chunks_mut(depths * taps * order.width());
+    panels.enumerate().for_each(|(panel, to)| {
+        let (width, first) = (to.len() / (depths * taps), panel * order.width());
+        let count = width.min(columns - first);
+        for depth in 0..depths {
+            let from = &weight[(depth * columns + first) * taps..][..count * taps];
+            for tap in 0..taps {
+                let to = &mut to[((taps - 1 - tap) * depths + depth) * width..][..count];
+                for (to, from) in to.iter_mut().zip(from[tap..].iter().step_by(taps)) {
+                    *to = *from;
+                }
+            }
+        }
+    });
+    packed
+}
+
 /// Panels of `[tap][step][tile][pair][column][which]`; depths and columns beyond the weight are zero.
 ///
 /// # Panics

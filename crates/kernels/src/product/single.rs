@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::packed::{Side, Values};
 use super::{Block, Call, Tasks, blocks, rows_in_task, transposed};
 use crate::buffer::Buffer;
-use crate::gemm::{Element, MAX_VECTORS};
+use crate::panel::{Element, MAX_VECTORS};
 use crate::simd::{Kernel, Simd, dispatch};
 
 /// The deepest block.

@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::Block;
 use super::packed::{Order, Packed, Values};
 use super::packing::pair_panel;
-use crate::gemm::{Element, MAX_VECTORS, MAX_WIDTH};
+use crate::panel::{Element, MAX_VECTORS, MAX_WIDTH};
 use crate::simd::{MAX_LANES, Simd};
 
 /// Rows of a block transposed at a time.

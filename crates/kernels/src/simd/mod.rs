@@ -31,7 +31,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const TIER: Tier;
     /// Numbers in a register.
     const LANES: usize;
-    /// Rows of the product's micro-tile that fit the register file with [`crate::gemm::MAX_VECTORS`] columns.
+    /// Rows of the product's micro-tile that fit the register file with [`crate::panel::MAX_VECTORS`] columns.
     const TILE_ROWS: usize;
 
     fn splat(self, x: f32) -> Self::V;

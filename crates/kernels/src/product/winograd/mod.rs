@@ -25,7 +25,7 @@ use super::rows::NO_TARGET;
 use super::single::{Sweep, panel_of};
 use super::{Block, Map, Tasks, Windowed, blocks};
 use crate::buffer::{Aligned, Buffer};
-use crate::gemm::{MAX_VECTORS, MAX_WIDTH};
+use crate::panel::{MAX_VECTORS, MAX_WIDTH};
 use crate::simd::{Kernel, MAX_LANES, Simd, dispatch};
 
 /// Channels from which on transforms of inputs cost less than they save.

@@ -1,11 +1,11 @@
-//! A strided matrix as a side of a product, in any of the dtypes that weights are stored in.
+//! A strided matrix as a side of a product, in any of the dtypes that numbers are stored in.
 
 use std::ops::Range;
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::{Operand, PANEL_ROWS, Stage};
+use super::PANEL_ROWS;
 use crate::simd::Simd;
 
 /// Depths converted at a time.
@@ -81,7 +81,7 @@ impl<'a, T: Element> Matrix<'a, T> {
     /// A panel whose depth is contiguous in memory: 8×8 transposes.
     ///
     /// # Safety
-    /// That of [`Operand::pack`].
+    /// That of [`Matrix::pack`].
     #[inline(always)]
     unsafe fn pack_transposed<S: Simd>(
         &self,
@@ -122,15 +122,20 @@ impl<'a, T: Element> Matrix<'a, T> {
     }
 }
 
-impl<T: Element> Operand for Matrix<'_, T> {
+impl<T: Element> Matrix<'_, T> {
+    /// Fills a panel: number `i` of depth `k` goes to `to[(k - depth.start) · width + i]`, zeros where `i` exceeds the
+    /// span.
+    ///
+    /// # Safety
+    /// The span and depth are inside the matrix, the span is no longer than `width ≤ 48`, and
+    /// `depth.len() · width + 16` numbers can be written at `to`.
     #[inline(always)]
-    unsafe fn pack<S: Simd>(
+    pub(crate) unsafe fn pack<S: Simd>(
         &self,
         simd: S,
         span: Range<usize>,
         depth: Range<usize>,
         width: usize,
-        _stage: &Stage,
         to: *mut f32,
     ) {
         if self.depth_stride == 1 {
