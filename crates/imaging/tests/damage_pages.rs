@@ -28,9 +28,10 @@ fn photograph(width: usize, height: usize, color: ColorType, bits: u8) -> Image 
     Image::new(width, height, color, samples).expect("as many samples as pixels and channels")
 }
 
+type Stage = Box<dyn Fn(&Image, u64) -> Image + Sync>;
+
 /// Each stage by itself, all kinds of decoys included.
-fn stages() -> Vec<(String, Box<dyn Fn(&Image, u64) -> Image>)> {
-    type Stage = Box<dyn Fn(&Image, u64) -> Image>;
+fn stages() -> Vec<(String, Stage)> {
     let ageing: Stage = Box::new(|image, seed| age(image, seed).expect("an aged picture"));
     let mut stages = vec![("age".to_owned(), ageing)];
     for kind in DecoyKind::ALL {

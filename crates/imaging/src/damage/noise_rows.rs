@@ -3,7 +3,7 @@
 //! The lattice is hashed once a cell rather than four times a pixel, and a lattice row serves every picture row
 //! that lies beside it.
 
-use super::random::{Noise, lerp};
+use super::random::{Noise, floor, lerp};
 
 /// One noise field at one scale, over rows of one width.
 pub(super) struct NoiseRows {
@@ -24,9 +24,10 @@ impl NoiseRows {
         let cells: Vec<u32> = (0..width)
             .map(|x| {
                 let x = x as f32 * scale;
-                let t = x - x.floor();
+                let (cell, left) = floor(x);
+                let t = x - left;
                 weights.push(t * t * (3.0 - 2.0 * t));
-                x.floor() as u32
+                cell as u32
             })
             .collect();
         let count = cells.last().map_or(0, |&last| last as usize + 2);

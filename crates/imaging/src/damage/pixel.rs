@@ -9,7 +9,7 @@ use crate::imgproc::vectorized;
 use crate::plane::Plane;
 
 /// Rows of one task when whole rows are recoloured. Results do not depend on it.
-const STRIP: usize = 32;
+const STRIP: usize = 64;
 
 /// A channel value of either depth.
 pub(super) trait Sample: Copy + Send + Sync {
@@ -25,8 +25,7 @@ impl Sample for u8 {
 
     #[inline(always)]
     fn from_unit(value: f32) -> Self {
-        // The conversion saturates, so that values outside [0, 1] are clamped.
-        (value * 255.0 + 0.5) as Self
+        rounded(value.clamp(0.0, 1.0) * 255.0) as Self
     }
 }
 
@@ -38,11 +37,19 @@ impl Sample for u16 {
 
     #[inline(always)]
     fn from_unit(value: f32) -> Self {
-        (value * 65535.0 + 0.5) as Self
+        rounded(value.clamp(0.0, 1.0) * 65535.0) as Self
     }
 }
 
+/// The nearest whole number, for values in `0 ..= 2²²`: adding 2²³ leaves it in the lowest bits. Casts that saturate
+/// are slower.
+#[inline(always)]
+pub(super) fn rounded(value: f32) -> u32 {
+    (value + (1_u32 << 23) as f32).to_bits() & ((1 << 23) - 1)
+}
+
 /// The colour of a pixel; grey is repeated.
+#[inline(always)]
 pub(super) fn read<T: Sample>(pixel: &[T], colors: usize) -> Color {
     if colors == 1 {
         [pixel[0].to_unit(); 3]
@@ -51,7 +58,8 @@ pub(super) fn read<T: Sample>(pixel: &[T], colors: usize) -> Color {
     }
 }
 
-/// Stores a colour; grey gets its luma (Rec. 601, as [`Image::luma8`](crate::Image::luma8)).
+/// Stores a colour (clamped to `[0, 1]`); grey gets its luma (Rec. 601, as [`Image::luma8`](crate::Image::luma8)).
+#[inline(always)]
 pub(super) fn write<T: Sample>(pixel: &mut [T], colors: usize, color: Color) {
     if colors == 1 {
         pixel[0] = T::from_unit(luma(color));
@@ -118,8 +126,30 @@ pub(super) fn recolor<T: Sample, S>(
     });
 }
 
+/// Takes a row apart. The number of channels is made known to the compiler.
 #[inline(always)]
 fn load<T: Sample>(row: &[T], channels: usize, colors: usize, planes: [&mut [f32]; 3]) {
+    match channels {
+        1 => load_row(row, 1, colors, planes),
+        3 => load_row(row, 3, 3, planes),
+        4 => load_row(row, 4, 3, planes),
+        _ => load_row(row, channels, colors, planes),
+    }
+}
+
+/// The other way round.
+#[inline(always)]
+fn store<T: Sample>(row: &mut [T], channels: usize, colors: usize, planes: [&[f32]; 3]) {
+    match channels {
+        1 => store_row(row, 1, colors, planes),
+        3 => store_row(row, 3, 3, planes),
+        4 => store_row(row, 4, 3, planes),
+        _ => store_row(row, channels, colors, planes),
+    }
+}
+
+#[inline(always)]
+fn load_row<T: Sample>(row: &[T], channels: usize, colors: usize, planes: [&mut [f32]; 3]) {
     let [red, green, blue] = planes;
     let pixels = row.chunks_exact(channels);
     let planes = red.iter_mut().zip(green.iter_mut()).zip(blue.iter_mut());
@@ -129,7 +159,7 @@ fn load<T: Sample>(row: &[T], channels: usize, colors: usize, planes: [&mut [f32
 }
 
 #[inline(always)]
-fn store<T: Sample>(row: &mut [T], channels: usize, colors: usize, planes: [&[f32]; 3]) {
+fn store_row<T: Sample>(row: &mut [T], channels: usize, colors: usize, planes: [&[f32]; 3]) {
     let [red, green, blue] = planes;
     let pixels = row.chunks_exact_mut(channels);
     for (pixel, ((&red, &green), &blue)) in pixels.zip(red.iter().zip(green).zip(blue)) {

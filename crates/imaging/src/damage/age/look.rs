@@ -2,7 +2,7 @@
 
 use crate::damage::canvas::Canvas;
 use crate::damage::material::Color;
-use crate::damage::pixel::{Row, luma};
+use crate::damage::pixel::{Row, luma, rounded};
 use crate::damage::random::{Random, lerp};
 
 /// Steps of the tone curve's table.
@@ -131,8 +131,7 @@ impl Look {
             }
         }
         for value in channel {
-            // The cast saturates, so that negative values read the first entry.
-            let step = (*value * STEPS as f32 + 0.5) as usize;
+            let step = rounded(value.clamp(0.0, 1.0) * STEPS as f32) as usize;
             *value = self.curve[step.min(STEPS)];
         }
     }

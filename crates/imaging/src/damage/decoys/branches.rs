@@ -35,7 +35,7 @@ pub(super) fn draw(scene: &mut Scene<'_>, random: &mut Random) {
         start,
         heading: rotated(heading, 0.05 * random.normal()),
         length: unit * random.range(70.0, 300.0),
-        half: (unit * random.range(1.0, 7.0), 0.0),
+        half: (unit * random.range(1.5, 7.5), 0.0),
         bend: 0.04 * random.normal(),
         sway: 0.08,
         strength: 1.0,
@@ -80,7 +80,7 @@ fn grow(
     if generations == 0 || tips.len() > 260 {
         return;
     }
-    let children = 3 + random.below(4);
+    let children = 3 + random.below(5);
     let mut side = random.sign();
     for child in 0..children {
         let t = 0.25 + 0.7 * (child as f32 + random.unit()) / children as f32;
@@ -93,8 +93,8 @@ fn grow(
         let twig = Line {
             start: (here.x, here.y),
             heading: rotated((dx / long, dy / long), side * random.range(0.06, 0.17)),
-            length: branch.length * random.range(0.25, 0.65) * (1.15 - 0.6 * t),
-            half: (branch.half.0 * (1.0 - 0.7 * t) * random.range(0.4, 0.75), 0.0),
+            length: branch.length * random.range(0.3, 0.75) * (1.15 - 0.5 * t),
+            half: (branch.half.0 * (1.0 - 0.6 * t) * random.range(0.45, 0.8), 0.0),
             bend: -side * random.range(0.0, 0.07),
             ..branch
         };

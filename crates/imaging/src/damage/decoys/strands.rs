@@ -31,9 +31,9 @@ pub(super) fn hair(scene: &mut Scene<'_>, random: &mut Random) {
     let base = if sampled { scene.contrast(random, root) } else { scene.natural(random, &HAIR) };
     let style = random.below(3);
     let (count, length, half) = match style {
-        0 => (random.range(3.0, 30.0), random.range(50.0, 260.0), random.range(0.4, 1.3)),
-        1 => (random.range(40.0, 170.0), random.range(40.0, 190.0), random.range(0.4, 1.2)),
-        _ => (random.range(4.0, 12.0), random.range(50.0, 190.0), random.range(0.6, 1.5)),
+        0 => (random.range(3.0, 30.0), random.range(50.0, 260.0), random.range(0.5, 1.5)),
+        1 => (random.range(40.0, 170.0), random.range(60.0, 280.0), random.range(0.5, 1.5)),
+        _ => (random.range(4.0, 12.0), random.range(50.0, 190.0), random.range(0.7, 1.7)),
     };
     let along = random.direction();
     let down = rotated(along, 0.25 + 0.05 * random.normal());
@@ -42,7 +42,7 @@ pub(super) fn hair(scene: &mut Scene<'_>, random: &mut Random) {
         1 => unit * random.range(20.0, 120.0),
         _ => unit * random.range(3.0, 14.0),
     };
-    let fan = [0.10, 0.035, 0.09][style];
+    let fan = [0.10, 0.02, 0.09][style];
     let bend = 0.16 * random.normal();
     // Strands of different brightness, the lighter ones on top.
     let shades = if style == 1 { 3 } else { 1 };
