@@ -3,6 +3,10 @@
 //! [`damage`] takes a clean picture, a [`DamageRecipe`] and a seed, and gives the picture as it might look
 //! after a hard life, at the same size, depth and colour type, with the exact mask of what was changed.
 //!
+//! Pages to learn from are made in three steps, each by itself and each with the same seed if wanted: [`age`] lets the
+//! picture look like an old print or scan, [`draw_decoys`] adds what looks like damage and belongs to the picture, and
+//! [`damage`] damages the result. Only the last is in the mask.
+//!
 //! # What the mask marks
 //! Every pixel that *structural* damage changed: where it covers at least 4 % of the pixel or lightens or
 //! darkens it by at least 2 %, and the crests of creases. Weaker traces are not painted at all, so without
@@ -17,7 +21,7 @@
 //! The bytes depend on the picture, the recipe and the seed alone: not on the number of threads, and not on
 //! the platform. Each part draws from its own PCG32 stream; the stream's seed is
 //! `mix(seed ⊕ mix(fnv1a64(name)))` with SplitMix64's `mix` and the part's name: `recipe` for the choice of
-//! kinds and severities, `medium` for paper and light, and each kind's own name.
+//! kinds and severities, `medium` for paper and light, and each kind's own name; `age`; and those of the decoys.
 
 mod age;
 mod blob;
