@@ -84,7 +84,7 @@ pub fn detect(image: &Image, params: &DetectParams, observer: &dyn Observer) -> 
     progress(2);
 
     // 3. what is to be replaced, and figures
-    let detection = Detection::of_core(core, params.dilate, stats)?;
+    let detection = Detection::of_core(core, params.dilate, &stats)?;
     observer.check()?;
     progress(STEPS);
     Ok(detection)
@@ -96,7 +96,7 @@ impl Detection {
     ///
     /// # Errors
     /// `Argument` if `dilate` is out of range.
-    pub fn of_core(core: Mask, dilate: usize, stats: DetectionStats) -> Result<Self> {
+    pub fn of_core(core: Mask, dilate: usize, stats: &DetectionStats) -> Result<Self> {
         let element = StructuringElement::disc(2 * dilate + 1)?;
         let mask = Mask::from_plane(imgproc::dilate(core.plane(), &element));
         let stats = DetectionStats {
@@ -104,7 +104,7 @@ impl Detection {
             core_coverage: core.coverage(),
             components: KindStats::of(&core).components,
             widths: WidthStats::of(&core),
-            ..stats
+            ..stats.clone()
         };
         Ok(Self { core, mask, stats })
     }

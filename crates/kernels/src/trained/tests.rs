@@ -5,7 +5,9 @@ use crate::recording::Recording;
 use crate::testing::{Numbers, assert_close, assert_same, tiers};
 
 /// `(b, h, w, channels)`, outputs, kernel, stride, padding before and behind.
-const CASES: [([usize; 4], usize, usize, usize, (usize, usize)); 18] = [
+type Case = ([usize; 4], usize, usize, usize, (usize, usize));
+
+const CASES: [Case; 18] = [
     ([1, 1, 1, 1], 1, 1, 1, (0, 0)),
     ([1, 5, 7, 3], 4, 3, 1, (1, 1)),
     ([2, 8, 8, 9], 17, 3, 1, (1, 1)),

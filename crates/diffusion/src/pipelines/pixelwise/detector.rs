@@ -106,7 +106,7 @@ impl Detector for LearnedDetector {
         let core = pieces.select(|_, piece| piece.area >= params.min_area);
         let stats =
             DetectionStats { noise: noise_sigma(&image.luma8()), ..DetectionStats::default() };
-        Detection::of_core(core, params.dilate, stats)
+        Detection::of_core(core, params.dilate, &stats)
     }
 
     fn parameters(&self) -> Value {
