@@ -29,7 +29,7 @@ pub(crate) use man::ManArgs;
 pub(crate) use mask::MaskArgs;
 pub(crate) use model::{
     FormArg, ModelArgs, ModelCommand, ModelConvertArgs, ModelInfoArgs, ModelMergeArgs,
-    ModelPullArgs, ModelRunArgs, ModelStoreArgs, StageArg, StoreDtypeArg,
+    ModelNewArgs, ModelPullArgs, ModelRunArgs, ModelStoreArgs, StageArg, StoreDtypeArg,
 };
 pub(crate) use restore::RestoreArgs;
 pub(crate) use train::TrainArgs;

@@ -23,6 +23,7 @@ pub(crate) struct ModelArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
     Info(ModelInfoArgs),
+    New(ModelNewArgs),
     Pull(ModelPullArgs),
     Convert(ModelConvertArgs),
     Merge(ModelMergeArgs),
@@ -44,6 +45,21 @@ pub(crate) struct ModelInfoArgs {
 
     #[command(flatten)]
     pub(crate) json: JsonArgs,
+}
+
+/// Writes a small inpainting checkpoint with random weights, to be trained from nothing.
+///
+/// A diffusers folder with tokenizer, text encoder, autoencoder, UNet and scheduler, the classes of Stable Diffusion at widths for an
+/// ordinary CPU.
+#[derive(Debug, Args)]
+pub(crate) struct ModelNewArgs {
+    /// Folder to write to
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+
+    /// The seed of the weights
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub(crate) seed: u64,
 }
 
 /// Fetches a model from a hub, as far as it is not in the cache, and prints where it is.

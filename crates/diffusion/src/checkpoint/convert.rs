@@ -34,20 +34,6 @@ pub struct SaveOptions {
 /// [`DiffusionError::Io`] if `out` exists and is not empty, or cannot be written; those of reading the checkpoint.
 pub fn save_folder(checkpoint: &Checkpoint, out: &Path, options: &SaveOptions) -> Result<()> {
     // 1. everything that can be known before the work is done
-    let exists = || {
-        let reason = "the folder exists already and is not empty";
-        let error = std::io::Error::new(std::io::ErrorKind::AlreadyExists, reason);
-        DiffusionError::io(out, "create the folder", error)
-    };
-    if out.is_dir() {
-        let mut entries =
-            out.read_dir().map_err(|source| DiffusionError::io(out, "list", source))?;
-        if entries.next().is_some() {
-            return Err(exists());
-        }
-    } else if out.symlink_metadata().is_ok() {
-        return Err(exists());
-    }
     let mut parts = Vec::new();
     for component in checkpoint.components() {
         let (config, source) = (checkpoint.config(component)?, checkpoint.weights(component)?);
@@ -59,18 +45,7 @@ pub fn save_folder(checkpoint: &Checkpoint, out: &Path, options: &SaveOptions) -
     }
 
     // 2. a folder beside it, removed when dropped
-    let parent = out.parent().filter(|path| !path.as_os_str().is_empty());
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".photomend-").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        // The usual mode of a new folder, less the umask; a temporary one would be private.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o777));
-    }
-    let temporary = builder
-        .tempdir_in(parent.unwrap_or(Path::new(".")))
-        .map_err(|source| DiffusionError::io(out, "create the folder", source))?;
+    let temporary = folder_beside(out)?;
     let folder = temporary.path();
     for (component, config, source) in &parts {
         let weights = match component {
@@ -98,6 +73,39 @@ pub fn save_folder(checkpoint: &Checkpoint, out: &Path, options: &SaveOptions) -
         let _ = std::fs::remove_dir_all(&kept);
         DiffusionError::io(out, "create the folder", source)
     })
+}
+
+/// A temporary folder beside `out`, to get its name in the end; it is removed when dropped.
+///
+/// # Errors
+/// [`DiffusionError::Io`] if `out` exists and is not an empty folder, or nothing can be made there.
+pub(super) fn folder_beside(out: &Path) -> Result<tempfile::TempDir> {
+    let exists = || {
+        let reason = "the folder exists already and is not empty";
+        let error = std::io::Error::new(std::io::ErrorKind::AlreadyExists, reason);
+        DiffusionError::io(out, "create the folder", error)
+    };
+    if out.is_dir() {
+        let mut entries =
+            out.read_dir().map_err(|source| DiffusionError::io(out, "list", source))?;
+        if entries.next().is_some() {
+            return Err(exists());
+        }
+    } else if out.symlink_metadata().is_ok() {
+        return Err(exists());
+    }
+    let parent = out.parent().filter(|path| !path.as_os_str().is_empty());
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".photomend-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        // The usual mode of a new folder, less the umask; a temporary one would be private.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o777));
+    }
+    builder
+        .tempdir_in(parent.unwrap_or(Path::new(".")))
+        .map_err(|source| DiffusionError::io(out, "create the folder", source))
 }
 
 /// Saves a checkpoint as one `.safetensors` file in the layout of the original code.
@@ -266,12 +274,12 @@ fn save_tokenizer(checkpoint: &Checkpoint, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn create(folder: &Path) -> Result<()> {
+pub(super) fn create(folder: &Path) -> Result<()> {
     std::fs::create_dir(folder)
         .map_err(|source| DiffusionError::io(folder, "create the folder", source))
 }
 
-fn write_json(path: &Path, value: &Value) -> Result<()> {
+pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value)
         .map_err(|error| DiffusionError::checkpoint(path, error.to_string()))?;
     text.push('\n');

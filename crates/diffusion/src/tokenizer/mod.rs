@@ -23,7 +23,7 @@ use crate::error::{DiffusionError, Result};
 use files::Settings;
 use vocabulary::Vocabulary;
 
-pub use write::write_clip_tokenizer;
+pub use write::{write_clip_tokenizer, write_small_tokenizer};
 
 /// How CLIP cuts a text into words; everything between the matches is dropped.
 const WORDS: &str =

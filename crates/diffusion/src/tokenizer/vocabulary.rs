@@ -16,12 +16,17 @@ pub(super) struct Vocabulary {
 impl Vocabulary {
     /// CLIP's: bytes, bytes that end a word, one token a merge, start and end; 49,408 in all.
     pub(super) fn clip() -> Result<Self> {
+        Self::clip_of(usize::MAX)
+    }
+
+    /// CLIP's with its first merges alone: what they do not join stays in smaller pieces.
+    pub(super) fn clip_of(most_merges: usize) -> Result<Self> {
         let letters = byte_letters();
         let mut tokens: Vec<String> = letters.iter().map(char::to_string).collect();
         tokens.extend(letters.iter().map(|letter| format!("{letter}</w>")));
         let (pairs, _) = CLIP_MERGES.as_chunks::<4>();
         let mut merges = Vec::with_capacity(pairs.len());
-        for &[a, b, c, d] in pairs {
+        for &[a, b, c, d] in pairs.iter().take(most_merges) {
             let token =
                 |low, high| tokens.get(usize::from(u16::from_le_bytes([low, high]))).cloned();
             let (Some(left), Some(right)) = (token(a, b), token(c, d)) else {
@@ -48,6 +53,18 @@ fn byte_letters() -> Vec<char> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fewer_merges_keep_their_ids() {
+        let (all, few) = (Vocabulary::clip().unwrap(), Vocabulary::clip_of(1000).unwrap());
+        assert_eq!((few.merges.len(), few.ids.len()), (1000, 1514));
+        let special = ["<|startoftext|>", "<|endoftext|>"];
+        assert_eq!(special.map(|token| few.ids[token]), [1512, 1513]);
+        for (token, id) in few.ids.iter().filter(|(token, _)| !special.contains(&token.as_str())) {
+            assert_eq!(all.ids[token], *id);
+        }
+        assert_eq!(few.merges, all.merges[..1000]);
+    }
 
     #[test]
     fn known_ids_of_clip() {

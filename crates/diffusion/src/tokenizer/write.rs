@@ -13,7 +13,19 @@ use crate::error::{DiffusionError, Result};
 /// # Errors
 /// [`DiffusionError::Io`] if a file cannot be written.
 pub fn write_clip_tokenizer(folder: &Path, open_clip: bool) -> Result<()> {
-    let vocabulary = Vocabulary::clip()?;
+    write(folder, &Vocabulary::clip()?, open_clip)
+}
+
+/// [`write_clip_tokenizer`] of Stable Diffusion 1 with the first `merges` of CLIP's merges alone, for small text encoders:
+/// a vocabulary of 514 + `merges` tokens.
+///
+/// # Errors
+/// As there.
+pub fn write_small_tokenizer(folder: &Path, merges: usize) -> Result<()> {
+    write(folder, &Vocabulary::clip_of(merges)?, false)
+}
+
+fn write(folder: &Path, vocabulary: &Vocabulary, open_clip: bool) -> Result<()> {
     // In the order of the ids, as upstream's files are; a map of strings would sort them.
     let mut tokens: Vec<_> = vocabulary.ids.iter().collect();
     tokens.sort_by_key(|(_, id)| **id);

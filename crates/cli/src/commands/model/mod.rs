@@ -2,6 +2,7 @@
 
 mod convert;
 mod info;
+mod new;
 mod pull;
 mod run;
 mod watched;
@@ -19,6 +20,7 @@ use crate::exit::Outcome;
 pub(super) fn run(args: &ModelArgs, context: &Context) -> anyhow::Result<Outcome> {
     match &args.command {
         ModelCommand::Info(args) => info::run(args, context),
+        ModelCommand::New(args) => new::run(args, context),
         ModelCommand::Pull(args) => pull::run(args, context),
         ModelCommand::Convert(args) => convert::convert(args, context),
         ModelCommand::Merge(args) => convert::merge(args, context),
