@@ -13,6 +13,9 @@ use crate::error::{DiffusionError, Result};
 use crate::random::SplitMix64;
 use crate::tokenizer::write_small_tokenizer;
 
+/// The version of diffusers whose layout is written; it refuses folders that name none.
+const DIFFUSERS: &str = "0.42.1";
+
 /// What a new checkpoint is made of: the configurations as diffusers and transformers write them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewCheckpoint {
@@ -121,6 +124,7 @@ pub fn write_new(out: &Path, new: &NewCheckpoint, seed: u64) -> Result<()> {
     let class = |config: &Value| config["_class_name"].as_str().unwrap_or_default().to_owned();
     let index = json!({
         "_class_name": "StableDiffusionInpaintPipeline",
+        "_diffusers_version": DIFFUSERS,
         "feature_extractor": [null, null],
         "image_encoder": [null, null],
         "requires_safety_checker": false,
