@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::Args;
-use diffusion::train::pixelwise::{PixelTask, PixelTrainOptions};
+use diffusion::train::pixelwise::PixelTrainOptions;
 
 use super::damage::severity;
 use super::{JsonArgs, number_in};
@@ -148,10 +148,5 @@ impl TrainPixelsArgs {
         }
         set(&mut options.optimizer.learning_rate, optimizer.lr.as_ref());
         set(&mut options.optimizer.batch_size, optimizer.batch_size.as_ref());
-    }
-
-    /// The settings of this run before anything is put on top.
-    pub(crate) fn start(task: PixelTask) -> PixelTrainOptions {
-        PixelTrainOptions::new(task)
     }
 }

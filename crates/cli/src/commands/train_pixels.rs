@@ -42,7 +42,7 @@ fn settings(task: PixelTask, args: &TrainPixelsArgs) -> anyhow::Result<PixelTrai
     let own = args.output.join("run.toml");
     let file = args.run.run.clone().or_else(|| (args.run.resume && own.is_file()).then_some(own));
     let mut options = match file {
-        None => TrainPixelsArgs::start(task),
+        None => PixelTrainOptions::new(task),
         Some(file) => {
             let text = read_text(&file)?;
             PixelTrainOptions::from_toml(&text).with_context(|| file.display().to_string())?

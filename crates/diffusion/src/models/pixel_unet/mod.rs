@@ -106,20 +106,31 @@ impl PixelUnet {
     }
 
     /// # Shapes
-    /// - xs: `(b, h, w, in_channels)`, f32; sides are multiples of [`PixelUnetConfig::down_factor`]
+    /// - xs: `(b, h, w, in_channels)`, f32; sides that are no multiples of [`PixelUnetConfig::down_factor`] are continued by
+    ///   the last row and column meanwhile
     /// - returns: `(b, h, w, out_channels)`
     ///
     /// # Errors
     /// [`DiffusionError::Shape`] for another shape, and those of the tensor operations.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let factor = self.config.down_factor();
-        let fits = |dims: &[usize]| matches!(*dims, [_, h, w, c] if h.max(1) % factor == 0 && w.max(1) % factor == 0 && c == self.config.in_channels);
-        if !fits(xs.dims()) {
-            let expected =
-                format!("(b, h, w, {}), sides multiples of {factor}", self.config.in_channels);
+        let &[_, h, w, channels] = xs.dims() else {
+            return Err(DiffusionError::shape("pixels", "(b, h, w, channels)", xs.dims()));
+        };
+        if channels != self.config.in_channels {
+            let expected = format!("(b, h, w, {})", self.config.in_channels);
             return Err(DiffusionError::shape("pixels", expected, xs.dims()));
         }
+        let factor = self.config.down_factor();
+        let missing = |side: usize| side.next_multiple_of(factor) - side;
+        if missing(h) + missing(w) > 0 {
+            let xs = xs.pad_with_same(1, 0, missing(h))?.pad_with_same(2, 0, missing(w))?;
+            return Ok(self.forward_whole(&xs)?.narrow(1, 0, h)?.narrow(2, 0, w)?);
+        }
+        self.forward_whole(xs)
+    }
 
+    /// [`PixelUnet::forward`] where the sides fit.
+    fn forward_whole(&self, xs: &Tensor) -> Result<Tensor> {
         // 1. down
         let mut xs = self.conv_in.forward(xs)?;
         let mut kept = Vec::new();

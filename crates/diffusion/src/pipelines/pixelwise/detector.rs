@@ -49,15 +49,7 @@ impl LearnedDetector {
     /// # Errors
     /// [`DiffusionError::Checkpoint`] if the file is none, and those of reading it.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::from_file(SafetensorsFile::open(path)?)
-    }
-
-    /// As [`LearnedDetector::open`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn from_file(file: SafetensorsFile) -> Result<Self> {
-        let unet = PixelUnet::from_file(file, "detector", &Device::Cpu)?;
+        let unet = PixelUnet::from_file(SafetensorsFile::open(path)?, "detector", &Device::Cpu)?;
         Ok(Self { unet, params: LearnedDetectParams::default() })
     }
 

@@ -33,15 +33,7 @@ impl Refiner {
     /// # Errors
     /// [`crate::DiffusionError::Checkpoint`] if the file is none, and those of reading it.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::from_file(SafetensorsFile::open(path)?)
-    }
-
-    /// As [`Refiner::open`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn from_file(file: SafetensorsFile) -> Result<Self> {
-        let unet = PixelUnet::from_file(file, "refiner", &Device::Cpu)?;
+        let unet = PixelUnet::from_file(SafetensorsFile::open(path)?, "refiner", &Device::Cpu)?;
         Ok(Self { unet, prefill: FillOptions::default() })
     }
 

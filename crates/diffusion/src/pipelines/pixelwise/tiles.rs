@@ -31,27 +31,18 @@ pub(super) fn tiles((width, height): (usize, usize), side: usize, margin: usize)
 
 /// The network's answer for the core of a tile: `core.area()` pixels of `out_channels` values, row by row.
 ///
-/// `channels` are the planes of what is seen, in the order of the network's input; `seen.area()` values each. Sides that the
-/// network cannot take are continued by the last row and column.
+/// `channels` are the planes of what is seen, in the order of the network's input; `seen.area()` values each.
 pub(super) fn answer(unet: &PixelUnet, tile: Tile, channels: &[&[f32]]) -> Result<Vec<f32>> {
     let Tile { core, seen } = tile;
-    let factor = unet.config().down_factor();
-    let (rows, columns) =
-        (seen.height.next_multiple_of(factor), seen.width.next_multiple_of(factor));
-    let mut input = Vec::with_capacity(rows * columns * channels.len());
-    for y in 0..rows {
-        let row = y.min(seen.height - 1) * seen.width;
-        for x in 0..columns {
-            let at = row + x.min(seen.width - 1);
-            input.extend(channels.iter().map(|channel| channel[at]));
-        }
+    let mut input = Vec::with_capacity(seen.area() * channels.len());
+    for at in 0..seen.area() {
+        input.extend(channels.iter().map(|channel| channel[at]));
     }
-    let input = Tensor::from_vec(input, (1, rows, columns, channels.len()), &Device::Cpu)?;
-    let output = unet.forward(&input)?.narrow(1, core.y - seen.y, core.height)?.narrow(
-        2,
-        core.x - seen.x,
-        core.width,
-    )?;
+    let shape = (1, seen.height, seen.width, channels.len());
+    let output = unet
+        .forward(&Tensor::from_vec(input, shape, &Device::Cpu)?)?
+        .narrow(1, core.y - seen.y, core.height)?
+        .narrow(2, core.x - seen.x, core.width)?;
     Ok(output.flatten_all()?.to_vec1()?)
 }
 

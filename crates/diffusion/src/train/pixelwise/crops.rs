@@ -44,7 +44,7 @@ impl CropBatch {
 }
 
 /// The channels that the network of a task takes, from the picture in `[-1, 1]` and the mask.
-pub(crate) fn network_input(task: PixelTask, shown: &[f32], mask: &[f32]) -> Vec<f32> {
+fn network_input(task: PixelTask, shown: &[f32], mask: &[f32]) -> Vec<f32> {
     match task {
         PixelTask::Detector => shown.to_vec(),
         PixelTask::Refiner => {

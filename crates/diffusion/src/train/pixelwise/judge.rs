@@ -1,11 +1,10 @@
 //! How a network in training does on photographs that it does not train on.
 
-use candle_core::{Device, Tensor};
 use imaging::Mask;
 use imaging::metrics::detection_score;
 use rayon::prelude::*;
 
-use super::crops::{CropBatch, network_input};
+use super::crops::CropBatch;
 use super::options::{PixelTask, PixelTrainOptions};
 use super::pages::Page;
 use super::photographs::Photographs;
@@ -76,19 +75,10 @@ impl Judge {
     }
 }
 
-/// What the network says of a whole page, with black below and on the right of it where its sides do not fit.
+/// What the network says of a whole page.
 fn output(unet: &PixelUnet, task: PixelTask, page: &Page) -> Result<(Vec<f32>, CropBatch)> {
     let batch = CropBatch::new(task, &[(page, page.clean.bounds())])?;
-    let (_, h, w, c) = batch.input.dims4()?;
-    let factor = unet.config().down_factor();
-    let (rows, columns) = (h.next_multiple_of(factor), w.next_multiple_of(factor));
-    let input = network_input(task, &batch.shown, &batch.mask);
-    let mut padded = vec![0.0; rows * columns * c];
-    for (from, to) in input.chunks_exact(w * c).zip(padded.chunks_exact_mut(columns * c)) {
-        to[..w * c].copy_from_slice(from);
-    }
-    let padded = Tensor::from_vec(padded, (1, rows, columns, c), &Device::Cpu)?;
-    let output = unet.forward(&padded)?.detach().narrow(1, 0, h)?.narrow(2, 0, w)?;
+    let output = unet.forward(&batch.input)?.detach();
     Ok((output.flatten_all()?.to_vec1()?, batch))
 }
 
