@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use diffusion::pipelines::pixelwise::{LearnedDetectParams, LearnedDetector, Refiner};
 use diffusion::train::pixelwise::{
-    PageOptions, PixelTask, PixelTrainJob, PixelTrainOptions, PixelTrainReport, train_pixelwise,
+    PageOptions, PixelTask, PixelTrainJob, PixelTrainOptions, train_pixelwise,
 };
-use diffusion::train::{LogEntry, TrainObserver, read_log};
+use diffusion::train::{LogEntry, TrainObserver, TrainReport, read_log};
 use imaging::fill::FillOptions;
 use imaging::io::{WriteOptions, write_image};
 use imaging::{ColorType, Detector as _, Image, Mask, Observer, Repainter as _, Samples, Silent};
@@ -59,7 +59,7 @@ fn run(
     output: &Path,
     resume: bool,
     observer: &dyn TrainObserver,
-) -> diffusion::Result<PixelTrainReport> {
+) -> diffusion::Result<TrainReport> {
     train_pixelwise(PixelTrainJob { options, output, resume, force: false }, observer)
 }
 
@@ -94,7 +94,7 @@ fn an_interrupted_run_goes_on_to_the_same_bytes() {
         let resumed = run(&options, &parts, true, &Silent).expect("the rest");
         assert!(resumed.finished && resumed.resumed_at == 3);
         let bytes = |path: &Path| std::fs::read(path).expect("a file");
-        assert_eq!(bytes(&once.file), bytes(&resumed.file), "{task:?}");
+        assert_eq!(bytes(&once.files[0]), bytes(&resumed.files[0]), "{task:?}");
         let steps = |folder: &Path| read_log(&folder.join("log.jsonl")).expect("a log").len();
         assert_eq!(steps(&whole), steps(&parts));
 
@@ -149,7 +149,7 @@ fn a_network_that_adds_nothing_leaves_the_fill() {
     // The last layer starts at 0, and stays there at this rate.
     options.optimizer.learning_rate = 0.0;
     let report = run(&options, &folder.path().join("run"), false, &Silent).expect("a run");
-    let refiner = Refiner::open(&report.file).expect("its own file");
+    let refiner = Refiner::open(&report.files[0]).expect("its own file");
 
     let before = photograph(9, (83, 61));
     let weights = Mask::from_plane(imaging::Plane::from_fn(83, 61, |x, y| match (x, y) {
@@ -173,7 +173,7 @@ fn a_network_that_adds_nothing_leaves_the_fill() {
             assert!(refined.abs_diff(*filled) <= 1, "{refined} and {filled}");
         }
     }
-    let error = LearnedDetector::open(&report.file).expect_err("it is none").to_string();
+    let error = LearnedDetector::open(&report.files[0]).expect_err("it is none").to_string();
     assert!(error.contains("expected a detector, found a refiner"), "{error}");
 }
 
@@ -192,7 +192,7 @@ fn a_detector_learns_to_find_losses() {
     // The less probability it takes, the more is found.
     let found = |threshold: f32| {
         let params = LearnedDetectParams { threshold, min_area: 1, dilate: 0 };
-        let detector = LearnedDetector::open(&report.file).expect("its own file");
+        let detector = LearnedDetector::open(&report.files[0]).expect("its own file");
         let detector = detector.with_params(params).expect("in range");
         detector.detect(&photograph(2, (90, 70)), &Silent).expect("a mask").mask.count()
     };

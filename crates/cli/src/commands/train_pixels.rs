@@ -1,9 +1,8 @@
 //! `photomend train-detector` and `photomend train-refiner`.
 
 use anyhow::Context as _;
-use diffusion::train::pixelwise::{
-    PixelTask, PixelTrainJob, PixelTrainOptions, PixelTrainReport, train_pixelwise,
-};
+use diffusion::train::TrainReport;
+use diffusion::train::pixelwise::{PixelTask, PixelTrainJob, PixelTrainOptions, train_pixelwise};
 
 use super::train::{Watcher, read_text};
 use crate::args::TrainPixelsArgs;
@@ -32,7 +31,7 @@ pub(crate) fn run(
     if report.finished {
         return Ok(Outcome::Done);
     }
-    let PixelTrainReport { steps, total_steps, .. } = report;
+    let TrainReport { steps, total_steps, .. } = report;
     context
         .error(&format!("interrupted: {steps} of {total_steps} steps are done; --resume goes on"));
     Ok(Outcome::Interrupted)
@@ -60,12 +59,13 @@ fn settings(task: PixelTask, args: &TrainPixelsArgs) -> anyhow::Result<PixelTrai
     Ok(options)
 }
 
-fn tell(report: &PixelTrainReport, context: &Context) {
+fn tell(report: &TrainReport, context: &Context) {
     let mut text = format!("{} of {} steps", report.steps, report.total_steps);
     if let Some((name, score)) =
         report.validation.as_ref().and_then(|entry| entry.scores().into_iter().next())
     {
         text += &format!(", {name} {score:.3}");
     }
-    context.status(&format!("{text} → {}", report.file.display()));
+    let files: Vec<_> = report.files.iter().map(|file| file.display().to_string()).collect();
+    context.status(&format!("{text} → {}", files.join(" ")));
 }

@@ -16,6 +16,7 @@ mod ema;
 mod encode;
 mod gradients;
 mod hash;
+mod journal;
 mod learner;
 mod log;
 mod lr_schedule;

@@ -1,5 +1,7 @@
 //! Weights that are trained, with everything an optimizer remembers of them.
 
+use std::collections::HashMap;
+
 use candle_core::{DType, Device, Tensor};
 
 use super::adamw::Moments;
@@ -83,6 +85,21 @@ impl Optimizer {
         let shown = show();
         give(&own)?;
         shown
+    }
+
+    /// Copies of the weights as they would be saved, by their names without `PREFIX.`.
+    ///
+    /// # Errors
+    /// Those of the tensor operations.
+    pub(super) fn final_tensors(&self, prefix: &str) -> Result<HashMap<String, Tensor>> {
+        let prefix = format!("{prefix}.");
+        self.with_final_weights(|| {
+            let copy = |parameter: &Parameter| {
+                let name = parameter.name.strip_prefix(&prefix).unwrap_or(&parameter.name);
+                Ok((name.to_owned(), parameter.var.as_tensor().copy()?.detach()))
+            };
+            self.parameters.iter().map(copy).collect()
+        })
     }
 
     /// One step against the gradients of a loss.

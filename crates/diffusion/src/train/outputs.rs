@@ -60,14 +60,7 @@ pub(super) fn write_models(
 
 /// Every weight of the UNet in the base's other parts, as a diffusers folder.
 fn write_full(learner: &Learner, job: &TrainJob<'_>) -> Result<Vec<PathBuf>> {
-    let prefix = format!("{}.", Component::Unet);
-    let tensors = learner.with_final_weights(|_| {
-        let copy = |parameter: &super::Parameter| {
-            let name = parameter.name.strip_prefix(&prefix).unwrap_or(&parameter.name).to_owned();
-            Ok((name, parameter.var.as_tensor().copy()?.detach()))
-        };
-        learner.parameters().iter().map(copy).collect::<Result<_>>()
-    })?;
+    let tensors = learner.optimizer.final_tensors(Component::Unet.name())?;
     let source = MemorySource::new("the trained UNet", tensors);
     let checkpoint: Checkpoint =
         job.checkpoint.clone().with_weights(Component::Unet, Arc::new(source));

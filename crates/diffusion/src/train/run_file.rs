@@ -86,7 +86,7 @@ fn parse(table: Table) -> Result<TrainOptions> {
 }
 
 /// What toml says, on one line.
-fn refused(error: &toml::de::Error) -> DiffusionError {
+pub(super) fn refused(error: &toml::de::Error) -> DiffusionError {
     let text = error.to_string();
     let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     DiffusionError::argument("run file", "the settings of a run in TOML", lines.join("; "))

@@ -1,4 +1,4 @@
-//! What goes on beside the steps of a run: logs, events, validation.
+//! What goes on beside the steps of a run: its settings shown, its validations.
 
 use std::time::Instant;
 
@@ -6,11 +6,10 @@ use imaging::io::{WriteOptions, write_image};
 
 use super::data::TripletPaths;
 use super::encode::Prompts;
+use super::journal::Journal;
 use super::learner::Learner;
-use super::log::{Log, LogEntry};
-use super::optimizer::StepReport;
+use super::log::LogEntry;
 use super::outputs::{self, make_folder};
-use super::tensorboard::EventWriter;
 use super::trainer::{TrainJob, TrainObserver};
 use super::validation::{Subject, Validation, Validator};
 use crate::components::{Autoencoder, PromptEmbeds};
@@ -21,43 +20,16 @@ use crate::schedulers::SchedulerConfig;
 pub(super) struct Session<'a> {
     pub(super) job: &'a TrainJob<'a>,
     pub(super) observer: &'a dyn TrainObserver,
+    pub(super) journal: Journal<'a>,
     pub(super) validator: Option<&'a dyn Validator>,
     pub(super) held_out: Vec<TripletPaths>,
-    pub(super) log: Log,
-    pub(super) events: EventWriter,
-    pub(super) step_seconds: Vec<f64>,
 }
 
 impl Session<'_> {
     /// Shows the run's settings beside its curves.
     pub(super) fn settings(&mut self) -> Result<()> {
         let text = format!("```toml\n{}```", self.job.options.to_toml()?);
-        self.events.text(0, outputs::wall_time(), "settings", &text)
-    }
-
-    pub(super) fn stepped(
-        &mut self,
-        report: &StepReport,
-        epoch: u64,
-        images: usize,
-        seconds: f64,
-        total: u64,
-    ) -> Result<()> {
-        let StepReport { step, loss, grad_norm, learning_rate } = *report;
-        let entry = LogEntry::Step { step, epoch, loss, learning_rate, grad_norm, images, seconds };
-        self.log.write(&entry)?;
-        self.step_seconds.push(seconds);
-        let now = outputs::wall_time();
-        for (tag, value) in [
-            ("train/loss", loss),
-            ("train/learning_rate", learning_rate),
-            ("train/grad_norm", grad_norm),
-            ("train/images_per_second", images as f64 / seconds.max(1e-9)),
-        ] {
-            self.events.scalar(step, now, tag, value as f32)?;
-        }
-        self.observer.step(&entry, total);
-        Ok(())
+        self.journal.events.text(0, outputs::wall_time(), "settings", &text)
     }
 
     /// Restores the held-out pictures with the weights as they would be saved.
@@ -106,15 +78,7 @@ impl Session<'_> {
             damaged_ssim: before.ssim,
             seconds: started.elapsed().as_secs_f64(),
         };
-        self.log.write(&entry)?;
         let now = outputs::wall_time();
-        for (tag, value) in [
-            ("validation/psnr", scores.psnr),
-            ("validation/masked_psnr", scores.masked_psnr),
-            ("validation/ssim", scores.ssim),
-        ] {
-            self.events.scalar(step, now, tag, value as f32)?;
-        }
         let folder = self.job.output.join("validation").join(format!("step-{step:08}"));
         if !sheets.is_empty() {
             make_folder(&folder)?;
@@ -122,10 +86,8 @@ impl Session<'_> {
         for (name, sheet) in &sheets {
             let write = WriteOptions { force: true, ..WriteOptions::default() };
             write_image(&folder.join(format!("{name}.png")), sheet, &write)?;
-            self.events.image(step, now, &format!("validation/{name}"), sheet)?;
+            self.journal.events.image(step, now, &format!("validation/{name}"), sheet)?;
         }
-        self.events.flush()?;
-        self.observer.validated(&entry);
-        Ok(())
+        self.journal.validated(&entry)
     }
 }

@@ -15,8 +15,9 @@ use serde::Serialize;
 use super::cache::Cache;
 use super::data::{DataOptions, TrainingSet, TripletPaths};
 use super::encode::{Latents, Prompts};
+use super::journal::Journal;
 use super::learner::Learner;
-use super::log::{self, Log, LogEntry};
+use super::log::LogEntry;
 use super::objective::Objective;
 use super::options::NetworkOptions;
 use super::parameters::{LoraNetwork, Parameter, TrainableSource};
@@ -24,7 +25,6 @@ use super::plan::Plan;
 use super::session::Session;
 use super::settings::TrainOptions;
 use super::state::{Identity, States};
-use super::tensorboard::EventWriter;
 use super::validation::Validator;
 use super::{outputs, plots};
 use crate::checkpoint::{Checkpoint, Component};
@@ -187,13 +187,7 @@ pub fn train(
         observer,
         validator: validator.filter(|_| !held_out.is_empty()),
         held_out,
-        log: Log::open(output.join("log.jsonl"), resumed_at)?,
-        events: EventWriter::create(
-            &output.join("tensorboard"),
-            resumed_at + 1,
-            outputs::wall_time(),
-        )?,
-        step_seconds: Vec::new(),
+        journal: Journal::open(output, resumed_at, total_steps, observer)?,
     };
 
     // 5. the steps
@@ -227,7 +221,7 @@ pub fn train(
             observer
                 .note(&format!("a prompt is too long for the model, which does not see {lost:?}"));
         }
-        session.stepped(&report, epoch, images, started.elapsed().as_secs_f64(), total_steps)?;
+        session.journal.stepped(&report, epoch, images, started.elapsed().as_secs_f64())?;
         let done = report.step;
         let every = |interval: u64| interval > 0 && done.is_multiple_of(interval);
         // The checkpoint comes last: a run that goes on from it has the validation in its log already.
@@ -247,13 +241,12 @@ pub fn train(
     if saved_at != Some(steps) && steps > resumed_at {
         states.save(&learner.optimizer, &identity, options.run.keep)?;
     }
-    let log = output.join("log.jsonl");
-    let judged_at = outputs::last_validation(&log::read(&log)?).map(|entry| entry.step());
+    let judged_at = outputs::last_validation(&session.journal.history()?).map(|entry| entry.step());
     if finished && judged_at != Some(steps) && !observer.cancelled() {
         session.validate(&learner, latents.vae(), &mut prompts, &scheduler)?;
     }
-    session.events.flush()?;
-    let history = log::read(&log)?;
+    session.journal.events.flush()?;
+    let history = session.journal.history()?;
     let mut report = TrainReport {
         steps,
         total_steps,
@@ -264,7 +257,7 @@ pub fn train(
         parameters: count,
         first_loss: outputs::mean_loss(&history, false),
         last_loss: outputs::mean_loss(&history, true),
-        step_s: outputs::median(&session.step_seconds),
+        step_s: session.journal.step_s(),
         validation: outputs::last_validation(&history),
         files: Vec::new(),
     };

@@ -18,8 +18,6 @@ pub(super) struct CropBatch {
     pub(super) mask: Vec<f32>,
     /// What the network is shown of the picture, as `clean`.
     pub(super) shown: Vec<f32>,
-    /// Crops.
-    pub(super) count: usize,
 }
 
 impl CropBatch {
@@ -39,7 +37,7 @@ impl CropBatch {
         let shape = (crops.len(), height, width, task.channels().0);
         let values = network_input(task, &shown, &mask);
         let input = Tensor::from_vec(values, shape, &Device::Cpu)?;
-        Ok(Self { input, clean, mask, shown, count: crops.len() })
+        Ok(Self { input, clean, mask, shown })
     }
 }
 

@@ -1,5 +1,7 @@
 //! How a network in training does on photographs that it does not train on.
 
+use std::time::Instant;
+
 use imaging::Mask;
 use imaging::metrics::detection_score;
 use rayon::prelude::*;
@@ -11,7 +13,9 @@ use super::photographs::Photographs;
 use crate::error::Result;
 use crate::models::PixelUnet;
 use crate::random::sub_seed;
+use crate::train::journal::Journal;
 use crate::train::log::LogEntry;
+use crate::train::optimizer::Optimizer;
 
 /// How far a found pixel may lie from a true one, in pixels.
 const TOLERANCE: f64 = 2.0;
@@ -37,12 +41,21 @@ impl Judge {
         Ok(Self { task: options.task, pages })
     }
 
-    /// The means over all pages; `None` if there are none.
-    pub(super) fn judge(&self, unet: &PixelUnet, step: u64) -> Result<Option<LogEntry>> {
+    /// Writes the means over all pages into the journal, of the weights as they would be saved; nothing if there are no pages.
+    pub(super) fn judge(
+        &self,
+        unet: &PixelUnet,
+        optimizer: &Optimizer,
+        journal: &mut Journal<'_>,
+    ) -> Result<()> {
         if self.pages.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
-        let started = std::time::Instant::now();
+        journal.validated(&optimizer.with_final_weights(|| self.scores(unet, optimizer.step))?)
+    }
+
+    fn scores(&self, unet: &PixelUnet, step: u64) -> Result<LogEntry> {
+        let started = Instant::now();
         let mut sums = [0.0; 4];
         for page in &self.pages {
             let scores = match self.task {
@@ -54,7 +67,7 @@ impl Judge {
         let images = self.pages.len();
         let [a, b, c, d] = sums.map(|sum| sum / images as f64);
         let seconds = started.elapsed().as_secs_f64();
-        Ok(Some(match self.task {
+        Ok(match self.task {
             PixelTask::Detector => LogEntry::Detection {
                 step,
                 images,
@@ -71,7 +84,7 @@ impl Judge {
                 filled_masked_psnr: b,
                 seconds,
             },
-        }))
+        })
     }
 }
 

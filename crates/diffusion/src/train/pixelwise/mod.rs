@@ -13,4 +13,4 @@ mod photographs;
 mod trainer;
 
 pub use self::options::{PageOptions, PixelTask, PixelTrainOptions};
-pub use self::trainer::{PixelTrainJob, PixelTrainReport, train_pixelwise};
+pub use self::trainer::{PixelTrainJob, train_pixelwise};

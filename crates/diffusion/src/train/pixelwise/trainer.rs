@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use kernels::Recording;
-use serde::Serialize;
 
 use super::crops::CropBatch;
 use super::judge::Judge;
@@ -20,12 +19,12 @@ use crate::models::{InitialWeights, PixelUnet, save_pixel_unet};
 use crate::nn::Params;
 use crate::random::{SplitMix64, sub_seed};
 use crate::train::gradients::Gradients;
-use crate::train::log::{self, Log, LogEntry};
+use crate::train::journal::Journal;
 use crate::train::optimizer::{Optimizer, StepReport};
 use crate::train::parameters::TrainableSource;
+use crate::train::run_file::refused;
 use crate::train::state::{Identity, States};
-use crate::train::tensorboard::EventWriter;
-use crate::train::trainer::TrainObserver;
+use crate::train::trainer::{TrainObserver, TrainReport};
 use crate::train::{outputs, plots};
 
 /// The share of crops that are cut around damage.
@@ -44,33 +43,6 @@ pub struct PixelTrainJob<'a> {
     pub force: bool,
 }
 
-/// What came of a run.
-#[derive(Clone, Debug, Serialize)]
-pub struct PixelTrainReport {
-    /// Optimizer steps done, those before an interruption included.
-    pub steps: u64,
-    /// Steps that the whole run has.
-    pub total_steps: u64,
-    /// False if the observer asked to stop before the last one.
-    pub finished: bool,
-    /// The step that this session went on from.
-    pub resumed_at: u64,
-    /// Photographs that were trained on.
-    pub images: usize,
-    /// Numbers that were trained.
-    pub parameters: usize,
-    /// The mean loss of the first tenth of the steps.
-    pub first_loss: Option<f64>,
-    /// The mean loss of the last tenth of the steps.
-    pub last_loss: Option<f64>,
-    /// The median of the seconds that this session's steps took.
-    pub step_s: Option<f64>,
-    /// The last validation.
-    pub validation: Option<LogEntry>,
-    /// The finished network, or as it is so far if the run is not finished.
-    pub file: PathBuf,
-}
-
 /// Trains a detector or a refiner, on the CPU, and writes everything that belongs to the run into its folder.
 ///
 /// # Errors
@@ -79,7 +51,7 @@ pub struct PixelTrainReport {
 pub fn train_pixelwise(
     job: PixelTrainJob<'_>,
     observer: &dyn TrainObserver,
-) -> Result<PixelTrainReport> {
+) -> Result<TrainReport> {
     let PixelTrainJob { options, output, .. } = job;
     let PixelTrainOptions { task, seed, steps: total_steps, .. } = *options;
 
@@ -105,17 +77,7 @@ pub fn train_pixelwise(
         states.clear()?;
     }
     outputs::write_text(&output.join("run.toml"), &options.to_toml()?)?;
-    let mut run = Run {
-        job,
-        observer,
-        log: Log::open(output.join("log.jsonl"), resumed_at)?,
-        events: EventWriter::create(
-            &output.join("tensorboard"),
-            resumed_at + 1,
-            outputs::wall_time(),
-        )?,
-        seconds: Vec::new(),
-    };
+    let mut journal = Journal::open(output, resumed_at, total_steps, observer)?;
 
     // 3. the steps
     let mut pages = Pages::new(&photographs, task, &options.pages, sub_seed(seed, "pages"));
@@ -127,10 +89,15 @@ pub fn train_pixelwise(
         let batch = draw(&pages, options, step)?;
         let report = learn(&unet, &mut optimizer, task, &batch)?;
         let epoch = step / options.pages.steps_per_page / photographs.len().max(1) as u64;
-        run.stepped(&report, epoch, batch.count, started.elapsed().as_secs_f64())?;
+        journal.stepped(
+            &report,
+            epoch,
+            options.optimizer.batch_size,
+            started.elapsed().as_secs_f64(),
+        )?;
         let every = |interval: u64| interval > 0 && report.step.is_multiple_of(interval);
         if every(options.validate_every) && report.step < total_steps {
-            run.judged(optimizer.with_final_weights(|| judge.judge(&unet, report.step))?)?;
+            judge.judge(&unet, &optimizer, &mut journal)?;
         }
         if every(options.save_every) {
             states.save(&optimizer, &identity, options.keep)?;
@@ -144,70 +111,30 @@ pub fn train_pixelwise(
     if saved_at != Some(steps) && steps > resumed_at {
         states.save(&optimizer, &identity, options.keep)?;
     }
-    let judged = outputs::last_validation(&log::read(&output.join("log.jsonl"))?);
-    if finished && judged.as_ref().map(LogEntry::step) != Some(steps) && !observer.cancelled() {
-        run.judged(optimizer.with_final_weights(|| judge.judge(&unet, steps))?)?;
+    let judged_at = outputs::last_validation(&journal.history()?).map(|entry| entry.step());
+    if finished && judged_at != Some(steps) && !observer.cancelled() {
+        judge.judge(&unet, &optimizer, &mut journal)?;
     }
-    run.events.flush()?;
+    journal.events.flush()?;
     let file = write_network(&optimizer, options, output)?;
-    let history = log::read(&output.join("log.jsonl"))?;
+    let history = journal.history()?;
     let subtitle = format!("{}, {} px, seed {seed}", task.name(), options.pages.crop);
     plots::write(&history, subtitle, output)?;
     let count = |one: &crate::train::Parameter| one.var.elem_count();
-    Ok(PixelTrainReport {
+    Ok(TrainReport {
         steps,
         total_steps,
         finished,
         resumed_at,
         images: photographs.len(),
+        modules: 0,
         parameters: optimizer.parameters().iter().map(count).sum(),
         first_loss: outputs::mean_loss(&history, false),
         last_loss: outputs::mean_loss(&history, true),
-        step_s: outputs::median(&run.seconds),
+        step_s: journal.step_s(),
         validation: outputs::last_validation(&history),
-        file,
+        files: vec![file],
     })
-}
-
-/// What is beside the steps.
-struct Run<'a> {
-    job: PixelTrainJob<'a>,
-    observer: &'a dyn TrainObserver,
-    log: Log,
-    events: EventWriter,
-    seconds: Vec<f64>,
-}
-
-impl Run<'_> {
-    fn stepped(
-        &mut self,
-        report: &StepReport,
-        epoch: u64,
-        images: usize,
-        seconds: f64,
-    ) -> Result<()> {
-        let StepReport { step, loss, grad_norm, learning_rate } = *report;
-        let entry = LogEntry::Step { step, epoch, loss, learning_rate, grad_norm, images, seconds };
-        self.log.write(&entry)?;
-        self.seconds.push(seconds);
-        let now = outputs::wall_time();
-        self.events.scalar(step, now, "train/loss", loss as f32)?;
-        self.events.scalar(step, now, "train/learning_rate", learning_rate as f32)?;
-        self.observer.step(&entry, self.job.options.steps);
-        Ok(())
-    }
-
-    fn judged(&mut self, entry: Option<LogEntry>) -> Result<()> {
-        let Some(entry) = entry else { return Ok(()) };
-        self.log.write(&entry)?;
-        let now = outputs::wall_time();
-        for (tag, value) in entry.scores() {
-            self.events.scalar(entry.step(), now, &format!("validation/{tag}"), value as f32)?;
-        }
-        self.events.flush()?;
-        self.observer.validated(&entry);
-        Ok(())
-    }
 }
 
 /// The weights to start from.
@@ -256,14 +183,7 @@ fn write_network(
     output: &Path,
 ) -> Result<PathBuf> {
     let task = options.task.name();
-    let prefix = format!("{task}.");
-    let tensors = optimizer.with_final_weights(|| {
-        let copy = |parameter: &crate::train::Parameter| {
-            let name = parameter.name.strip_prefix(&prefix).unwrap_or(&parameter.name).to_owned();
-            Ok((name, parameter.var.as_tensor().copy()?.detach()))
-        };
-        optimizer.parameters().iter().map(copy).collect::<Result<_>>()
-    })?;
+    let tensors = optimizer.final_tensors(task)?;
     let path = output.join(format!("{task}.safetensors"));
     save_pixel_unet(&path, task, &options.network, tensors)?;
     Ok(path)
@@ -284,11 +204,6 @@ impl PixelTrainOptions {
     /// # Errors
     /// [`DiffusionError::Argument`] naming what does not fit.
     pub fn from_toml(text: &str) -> Result<Self> {
-        toml::from_str(text).map_err(|error| {
-            let text = error.to_string();
-            let lines: Vec<_> =
-                text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-            DiffusionError::argument("run file", "the settings of a run in TOML", lines.join("; "))
-        })
+        toml::from_str(text).map_err(|error| refused(&error))
     }
 }
