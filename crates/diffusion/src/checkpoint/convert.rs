@@ -27,6 +27,9 @@ pub struct SaveOptions {
     pub force: bool,
 }
 
+/// The version of diffusers whose layout is written; it refuses folders that name none.
+pub(super) const DIFFUSERS_VERSION: &str = "0.42.1";
+
 /// Saves a checkpoint as a diffusers folder: `model_index.json`, and per component a configuration and a
 /// `.safetensors` file. A checkpoint without a tokenizer gets CLIP's.
 ///
@@ -68,7 +71,15 @@ pub fn save_folder(checkpoint: &Checkpoint, out: &Path, options: &SaveOptions) -
     }
 
     // 3. the name
-    let kept = temporary.keep();
+    into_place(temporary, out)
+}
+
+/// Gives a finished folder its name.
+///
+/// # Errors
+/// [`DiffusionError::Io`] if that cannot be; the folder is then removed.
+pub(super) fn into_place(finished: tempfile::TempDir, out: &Path) -> Result<()> {
+    let kept = finished.keep();
     std::fs::rename(&kept, out).map_err(|source| {
         let _ = std::fs::remove_dir_all(&kept);
         DiffusionError::io(out, "create the folder", source)
@@ -243,7 +254,7 @@ fn model_index(checkpoint: &Checkpoint) -> Result<Value> {
         index.insert("scheduler".into(), json!(["diffusers", class]));
     }
     index.insert("_class_name".into(), json!(class));
-    index.insert("_diffusers_version".into(), json!("0.42.1"));
+    index.insert("_diffusers_version".into(), json!(DIFFUSERS_VERSION));
     index.insert("safety_checker".into(), json!([null, null]));
     index.insert("feature_extractor".into(), json!([null, null]));
     index.insert("requires_safety_checker".into(), json!(false));

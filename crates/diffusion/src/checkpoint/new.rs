@@ -6,15 +6,12 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 
 use super::Component;
-use super::convert::{create, folder_beside, write_json};
+use super::convert::{DIFFUSERS_VERSION, create, folder_beside, into_place, write_json};
 use super::expected::expected_tensors;
 use super::write::{TensorSpec, write_safetensors};
-use crate::error::{DiffusionError, Result};
+use crate::error::Result;
 use crate::random::SplitMix64;
 use crate::tokenizer::write_small_tokenizer;
-
-/// The version of diffusers whose layout is written; it refuses folders that name none.
-const DIFFUSERS: &str = "0.42.1";
 
 /// What a new checkpoint is made of: the configurations as diffusers and transformers write them.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,7 +105,7 @@ impl NewCheckpoint {
 /// faster when it does nothing at first.
 ///
 /// # Errors
-/// [`DiffusionError::Argument`] for a configuration that makes no sense; [`DiffusionError::Io`] if `out` exists and is not
+/// [`Argument`](crate::DiffusionError::Argument) for a configuration that makes no sense; [`Io`](crate::DiffusionError::Io) if `out` exists and is not
 /// empty, or cannot be written.
 pub fn write_new(out: &Path, new: &NewCheckpoint, seed: u64) -> Result<()> {
     // 1. everything that can be known before the work is done
@@ -124,7 +121,7 @@ pub fn write_new(out: &Path, new: &NewCheckpoint, seed: u64) -> Result<()> {
     let class = |config: &Value| config["_class_name"].as_str().unwrap_or_default().to_owned();
     let index = json!({
         "_class_name": "StableDiffusionInpaintPipeline",
-        "_diffusers_version": DIFFUSERS,
+        "_diffusers_version": DIFFUSERS_VERSION,
         "feature_extractor": [null, null],
         "image_encoder": [null, null],
         "requires_safety_checker": false,
@@ -160,11 +157,7 @@ pub fn write_new(out: &Path, new: &NewCheckpoint, seed: u64) -> Result<()> {
     create(&folder.path().join("tokenizer"))?;
     write_small_tokenizer(&folder.path().join("tokenizer"), new.merges)?;
     write_json(&folder.path().join("model_index.json"), &index)?;
-    let kept = folder.keep();
-    std::fs::rename(&kept, out).map_err(|source| {
-        let _ = std::fs::remove_dir_all(&kept);
-        DiffusionError::io(out, "create the folder", source)
-    })
+    into_place(folder, out)
 }
 
 /// A tensor before the first step.

@@ -1,7 +1,7 @@
 //! Scaled dot-product attention (Vaswani et al. 2017) and diffusers' `Attention` layer over it.
 //!
-//! On the CPU it is one operator of [`kernels`]. Elsewhere queries are taken in chunks, so that the matrix of scores never exists as a whole: self-attention over a
-//! 64×64 latent with 8 heads would need 512 MiB for it. Rows of a softmax are independent, so chunks change nothing.
+//! On the CPU it is one operator of [`kernels`]. Elsewhere queries are taken in chunks, so that the matrix of scores never
+//! exists as a whole: self-attention over a 64×64 latent with 8 heads would need 512 MiB for it. Rows of a softmax are independent, so chunks change nothing.
 
 use candle_core::{D, DType, Module, Tensor};
 

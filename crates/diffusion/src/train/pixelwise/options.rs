@@ -114,7 +114,8 @@ impl PageOptions {
     /// Those of [`DamageRecipe::parse`].
     pub(super) fn recipe(&self) -> Result<DamageRecipe> {
         let [low, high] = self.severity;
-        let mut recipe = DamageRecipe::parse(&self.damage)?;
+        // What only changes the whole picture is nothing to find or to repaint.
+        let mut recipe = DamageRecipe::parse(&self.damage)?.with_always_masked(true);
         recipe.severity = low..=high;
         recipe.check()?;
         Ok(recipe)

@@ -44,11 +44,11 @@ impl Page {
         let longest = (low + f64::from(random.unit()) * (high - low)).exp().round() as usize;
         let mut clean = cut(photograph, longest, options, &mut random)?;
         let (is_aged, has_decoys) = (random.chance(options.aged), random.chance(options.decoys));
-        if has_decoys {
-            clean = draw_decoys(&clean, &DecoyOptions::default(), sub_seed(seed, "decoys"))?;
-        }
         if is_aged {
-            clean = age(&clean, sub_seed(seed, "age"))?;
+            clean = age(&clean, seed)?;
+        }
+        if has_decoys {
+            clean = draw_decoys(&clean, &DecoyOptions::default(), seed)?;
         }
 
         // 2. damaged
@@ -57,7 +57,7 @@ impl Page {
             let mask = Mask::empty(clean.width(), clean.height());
             return Ok(Self { shown: clean.clone(), clean, mask: DamagedPixels::new(mask) });
         }
-        let damaged = damage(&clean, &options.recipe()?, sub_seed(seed, "damage"))?;
+        let damaged = damage(&clean, &options.recipe()?, seed)?;
         if task == PixelTask::Detector {
             let mask = DamagedPixels::new(damaged.mask);
             return Ok(Self { clean, shown: damaged.image, mask });
