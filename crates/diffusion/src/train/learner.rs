@@ -23,7 +23,8 @@ impl Learner {
     /// Trains `parameters`, which `unet` and whatever encodes the prompts were built with, for `total_steps`.
     ///
     /// # Errors
-    /// [`DiffusionError::Argument`] for settings outside their range or nothing to train, and those of reading the weights.
+    /// [`crate::DiffusionError::Argument`] for settings outside their range or nothing to train, and those of reading the
+    /// weights.
     pub fn new(
         unet: UNet2DConditionModel,
         objective: Objective,
@@ -101,8 +102,8 @@ impl Learner {
     /// One optimizer step on the mean loss of `batches`, which are asked for one at a time.
     ///
     /// # Errors
-    /// Whatever a batch is an error with, those of the tensor operations, and [`DiffusionError::Argument`] if the loss is
-    /// no number; the weights stay as they were then.
+    /// Whatever a batch is an error with, those of the tensor operations, and [`crate::DiffusionError::Argument`] if the
+    /// loss is no number; the weights stay as they were then.
     pub fn step(
         &mut self,
         batches: impl ExactSizeIterator<Item = Result<Batch>>,
