@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use diffusion::checkpoint::{Checkpoint, Component, NewCheckpoint, OpenOptions, write_new};
 use diffusion::pipelines::pixelwise::{LearnedDetectParams, LearnedDetector, Refiner};
 use diffusion::train::pixelwise::{
     PageOptions, PixelTask, PixelTrainJob, PixelTrainOptions, train_pixelwise,
@@ -10,6 +11,7 @@ use diffusion::train::{LogEntry, TrainObserver, TrainReport, read_log};
 use imaging::fill::FillOptions;
 use imaging::io::{WriteOptions, write_image};
 use imaging::{ColorType, Detector as _, Image, Mask, Observer, Repainter as _, Samples, Silent};
+use serde_json::json;
 
 /// A photograph of soft shapes.
 fn photograph(number: usize, (width, height): (usize, usize)) -> Image {
@@ -40,7 +42,10 @@ fn options(task: PixelTask, clean: PathBuf, steps: u64) -> PixelTrainOptions {
     options.optimizer.batch_size = 2;
     options.optimizer.warmup_steps = 2;
     options.optimizer.learning_rate = 3e-3;
-    (options.network.widths, options.network.blocks) = (vec![6, 9], vec![1, 1]);
+    if let Some(network) = &mut options.network {
+        (network.widths, network.blocks) = (vec![6, 9], vec![1, 1]);
+        network.norm_num_groups = network.norm_num_groups.map(|_| 3);
+    }
     options.pages = PageOptions {
         clean,
         held_out: 1,
@@ -60,7 +65,11 @@ fn run(
     resume: bool,
     observer: &dyn TrainObserver,
 ) -> diffusion::Result<TrainReport> {
-    train_pixelwise(PixelTrainJob { options, output, resume, force: false }, observer)
+    let checkpoint = options.model.as_ref().map(|model| {
+        Checkpoint::open(model.as_ref(), &OpenOptions::default()).expect("a checkpoint")
+    });
+    let checkpoint = checkpoint.as_ref();
+    train_pixelwise(PixelTrainJob { options, checkpoint, output, resume, force: false }, observer)
 }
 
 /// Stops after so many steps.
@@ -115,13 +124,16 @@ fn what_makes_no_sense_is_refused_before_anything_is_written() {
         change(&mut options);
         options
     };
-    let cases: [(PixelTrainOptions, &str); 6] = [
+    let cases: [(PixelTrainOptions, &str); 9] = [
         (with(&|o| o.pages.crop = 33), "multiple of 2"),
-        (with(&|o| o.network.in_channels = 4), "3 in and 1 out"),
+        (with(&|o| o.network.iter_mut().for_each(|n| n.in_channels = 4)), "3 in and 1 out"),
         (with(&|o| o.pages.held_out = 2), "more than 2 photographs"),
         (with(&|o| o.pages.damage = "rust".to_owned()), "rust"),
         (with(&|o| (o.pages.crop, o.pages.page_side) = (128, 128)), "128×128"),
         (with(&|o| o.pages.clean = "nowhere".into()), "nowhere"),
+        (with(&|o| o.network = None), "widths and blocks"),
+        (with(&|o| o.task = PixelTask::Autoencoder), "a checkpoint with an autoencoder"),
+        (with(&|o| (o.task, o.pages.held_out) = (PixelTask::Autoencoder, 0)), "at least 1"),
     ];
     for (options, word) in cases {
         let output = folder.path().join("out");
@@ -133,7 +145,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_written() {
 
 #[test]
 fn settings_go_to_toml_and_back() {
-    for task in [PixelTask::Detector, PixelTask::Refiner] {
+    for task in [PixelTask::Detector, PixelTask::Refiner, PixelTask::Autoencoder] {
         let options = PixelTrainOptions::new(task);
         let text = options.to_toml().expect("TOML");
         assert_eq!(PixelTrainOptions::from_toml(&text).expect("the same"), options);
@@ -197,4 +209,51 @@ fn a_detector_learns_to_find_losses() {
         detector.detect(&photograph(2, (90, 70)), &Silent).expect("a mask").mask.count()
     };
     assert!(found(0.01) >= found(0.5) && found(0.5) >= found(0.99));
+}
+
+/// A checkpoint with a tiny autoencoder that shrinks sides to a half.
+fn tiny_model(folder: &Path) -> String {
+    let mut new = NewCheckpoint::compact();
+    let widths = json!([8, 8]);
+    new.vae["block_out_channels"] = widths;
+    for key in ["down_block_types", "up_block_types"] {
+        new.vae[key].as_array_mut().expect("a list").truncate(2);
+    }
+    let path = folder.join("model");
+    write_new(&path, &new, 1).expect("a checkpoint");
+    path.display().to_string()
+}
+
+#[test]
+fn an_autoencoder_learns_to_give_pictures_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut options = options(PixelTask::Autoencoder, photographs(folder.path(), 4), 30);
+    options.model = Some(tiny_model(folder.path()));
+    options.optimizer.learning_rate = 1e-2;
+    options.optimizer.ema_decay = 0.5;
+    let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
+    let report = run(&options, &whole, false, &Silent).expect("a run");
+    let (first, last) = (report.first_loss.expect("steps"), report.last_loss.expect("steps"));
+    assert!(last < first - 3.0, "{first} to {last} dB");
+    let Some(LogEntry::Reconstruction { latent_std, .. }) = report.validation else {
+        panic!("{:?}", report.validation)
+    };
+
+    // The checkpoint is whole, and its latents are scaled to a deviation of 1.
+    let trained =
+        Checkpoint::open(&report.files[0], &OpenOptions::default()).expect("a checkpoint");
+    let config = trained.config(Component::Vae).expect("a configuration");
+    let factor = config["scaling_factor"].as_f64().expect("a number");
+    assert!((factor * latent_std - 1.0).abs() < 1e-3, "{factor} and {latent_std}");
+    assert_eq!(trained.components().len(), 3);
+
+    // Interrupted and resumed: the same bytes.
+    let stopped = run(&options, &parts, false, &StopAfter(7, 0.into())).expect("a part of it");
+    assert!(!stopped.finished);
+    let resumed = run(&options, &parts, true, &Silent).expect("the rest");
+    let bytes = |report: &TrainReport| {
+        std::fs::read(report.files[0].join("vae/diffusion_pytorch_model.safetensors"))
+            .expect("weights")
+    };
+    assert_eq!(bytes(&report), bytes(&resumed));
 }

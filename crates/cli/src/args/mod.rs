@@ -33,7 +33,7 @@ pub(crate) use model::{
 };
 pub(crate) use restore::RestoreArgs;
 pub(crate) use train::TrainArgs;
-pub(crate) use train_pixels::TrainPixelsArgs;
+pub(crate) use train_pixels::{PixelCommonArgs, TrainAutoencoderArgs, TrainPixelsArgs};
 
 /// Finds and repairs the damage in old photographs and artworks.
 ///
@@ -83,6 +83,7 @@ pub(crate) enum Command {
     /// The folder of the run gets refiner.safetensors, run.toml to run it again, log.jsonl, TensorBoard logs, loss.png and
     /// checkpoints: with --resume an interrupted run goes on to the same weights that it would have had.
     TrainRefiner(Box<TrainPixelsArgs>),
+    TrainAutoencoder(Box<TrainAutoencoderArgs>),
     Evaluate(Box<EvaluateArgs>),
     Model(ModelArgs),
     Bench(BenchArgs),

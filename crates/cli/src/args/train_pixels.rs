@@ -1,4 +1,4 @@
-//! `photomend train-detector` and `photomend train-refiner`.
+//! `photomend train-detector`, `train-refiner` and `train-autoencoder`.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -9,9 +9,35 @@ use diffusion::train::pixelwise::PixelTrainOptions;
 use super::damage::severity;
 use super::{JsonArgs, number_in};
 
-/// What both verbs take.
+/// What the verbs for networks on pixels take.
 #[derive(Debug, Args)]
 pub(crate) struct TrainPixelsArgs {
+    #[command(flatten)]
+    pub(crate) common: PixelCommonArgs,
+
+    #[command(flatten)]
+    pub(crate) network: PixelNetworkArgs,
+}
+
+/// Trains the autoencoder of a checkpoint on clean photographs.
+///
+/// The folder of the run gets model/, which is the checkpoint with the trained autoencoder, run.toml to run it again, log.jsonl,
+/// TensorBoard logs, loss.png and checkpoints: with --resume an interrupted run goes on to the same weights that it would have
+/// had.
+#[derive(Debug, Args)]
+pub(crate) struct TrainAutoencoderArgs {
+    #[command(flatten)]
+    pub(crate) common: PixelCommonArgs,
+
+    /// The checkpoint whose autoencoder is trained: a diffusers folder, a single .safetensors or .ckpt file, or an id on the
+    /// hub
+    #[arg(long, value_name = "PATH|ID", required_unless_present_any = ["run", "resume"])]
+    pub(crate) model: Option<String>,
+}
+
+/// What all of them take.
+#[derive(Debug, Args)]
+pub(crate) struct PixelCommonArgs {
     /// Folder of clean photographs, which are damaged while training, differently each time
     #[arg(value_name = "CLEAN_DIR", required_unless_present_any = ["run", "resume"])]
     pub(crate) clean: Option<PathBuf>,
@@ -48,10 +74,6 @@ pub(crate) struct PixelRunArgs {
     /// Replace a run that is in the folder
     #[arg(short, long)]
     pub(crate) force: bool,
-
-    /// Start from a network that was trained before, of the same shape
-    #[arg(long, value_name = "FILE")]
-    pub(crate) start_from: Option<PathBuf>,
 
     /// Optimizer steps [default: 20000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -93,6 +115,15 @@ pub(crate) struct PageArgs {
     /// The side of what the network sees at a time, in pixels [default: 128]
     #[arg(long, value_name = "PX")]
     pub(crate) crop: Option<usize>,
+}
+
+/// The network that is trained.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct PixelNetworkArgs {
+    /// Start from a network that was trained before, of the same shape
+    #[arg(long, value_name = "FILE")]
+    pub(crate) start_from: Option<PathBuf>,
 
     /// Channels of the network at each resolution, the picture's first, such as 16,32,64
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
@@ -107,7 +138,7 @@ pub(crate) struct PageArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Optimizer")]
 pub(crate) struct PixelOptimizerArgs {
-    /// The learning rate at its highest; it falls along half a cosine [default: 1e-3]
+    /// The learning rate at its highest; it falls along half a cosine [default: 2e-3 for a detector, else 1e-3]
     #[arg(long, value_name = "LR", value_parser = number_in(0.0_f64..=10.0))]
     pub(crate) lr: Option<f64>,
 
@@ -119,6 +150,34 @@ pub(crate) struct PixelOptimizerArgs {
 impl TrainPixelsArgs {
     /// Puts what was asked for on top of `options`.
     pub(crate) fn apply(&self, options: &mut PixelTrainOptions) {
+        let PixelNetworkArgs { start_from, widths, blocks } = &self.network;
+        self.common.apply(options);
+        if start_from.is_some() {
+            options.start_from.clone_from(start_from);
+        }
+        if let Some(network) = &mut options.network {
+            if !widths.is_empty() {
+                network.widths.clone_from(widths);
+            }
+            if !blocks.is_empty() {
+                network.blocks.clone_from(blocks);
+            }
+        }
+    }
+}
+
+impl TrainAutoencoderArgs {
+    /// Puts what was asked for on top of `options`.
+    pub(crate) fn apply(&self, options: &mut PixelTrainOptions) {
+        self.common.apply(options);
+        if self.model.is_some() {
+            options.model.clone_from(&self.model);
+        }
+    }
+}
+
+impl PixelCommonArgs {
+    fn apply(&self, options: &mut PixelTrainOptions) {
         fn set<T: Clone>(to: &mut T, from: Option<&T>) {
             if let Some(from) = from {
                 to.clone_from(from);
@@ -130,9 +189,6 @@ impl TrainPixelsArgs {
         set(&mut options.seed, run.seed.as_ref());
         set(&mut options.save_every, run.save_every.as_ref());
         set(&mut options.validate_every, run.validate_every.as_ref());
-        if run.start_from.is_some() {
-            options.start_from.clone_from(&run.start_from);
-        }
         options.pages.recursive |= pages.recursive;
         set(&mut options.pages.held_out, pages.held_out.as_ref());
         set(&mut options.pages.damage, pages.damage.as_ref());
@@ -140,12 +196,6 @@ impl TrainPixelsArgs {
             options.pages.severity = [*severity.start(), *severity.end()];
         }
         set(&mut options.pages.crop, pages.crop.as_ref());
-        if !pages.widths.is_empty() {
-            options.network.widths.clone_from(&pages.widths);
-        }
-        if !pages.blocks.is_empty() {
-            options.network.blocks.clone_from(&pages.blocks);
-        }
         set(&mut options.optimizer.learning_rate, optimizer.lr.as_ref());
         set(&mut options.optimizer.batch_size, optimizer.batch_size.as_ref());
     }

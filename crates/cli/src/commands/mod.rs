@@ -29,6 +29,7 @@ pub(crate) fn run(command: Command, context: &Context) -> anyhow::Result<Outcome
         Command::Train(args) => train::run(&args, context),
         Command::TrainDetector(args) => train_pixels::run(PixelTask::Detector, &args, context),
         Command::TrainRefiner(args) => train_pixels::run(PixelTask::Refiner, &args, context),
+        Command::TrainAutoencoder(args) => train_pixels::run_autoencoder(&args, context),
         Command::Evaluate(args) => evaluate::run(&args, context),
         Command::Model(args) => model::run(&args, context),
         Command::Bench(args) => bench::run(&args, context),

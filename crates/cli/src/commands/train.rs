@@ -198,6 +198,9 @@ impl TrainObserver for Watcher<'_> {
             LogEntry::Refinement { masked_psnr, filled_masked_psnr, .. } => {
                 format!("repainted pixels {filled_masked_psnr:.2} → {masked_psnr:.2} dB")
             }
+            LogEntry::Reconstruction { psnr, latent_std, .. } => {
+                format!("{psnr:.2} dB after encoding (latents of ±{latent_std:.2})")
+            }
         };
         self.context.status(&format!("step {step}: held-out pictures {scores}"));
     }

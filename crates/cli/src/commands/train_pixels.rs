@@ -1,12 +1,14 @@
-//! `photomend train-detector` and `photomend train-refiner`.
+//! `photomend train-detector`, `train-refiner` and `train-autoencoder`.
 
 use anyhow::Context as _;
+use diffusion::checkpoint::Checkpoint;
 use diffusion::train::TrainReport;
 use diffusion::train::pixelwise::{PixelTask, PixelTrainJob, PixelTrainOptions, train_pixelwise};
 
 use super::train::{Watcher, read_text};
-use crate::args::TrainPixelsArgs;
+use crate::args::{PixelCommonArgs, TrainAutoencoderArgs, TrainPixelsArgs};
 use crate::context::Context;
+use crate::engine;
 use crate::exit::Outcome;
 
 pub(crate) fn run(
@@ -14,13 +16,51 @@ pub(crate) fn run(
     args: &TrainPixelsArgs,
     context: &Context,
 ) -> anyhow::Result<Outcome> {
-    let options = settings(task, args)?;
-    let job = PixelTrainJob {
-        options: &options,
-        output: &args.output,
-        resume: args.run.resume,
-        force: args.run.force,
-    };
+    let mut options = start(task, &args.common)?;
+    args.apply(&mut options);
+    train(&options, None, &args.common, context)
+}
+
+pub(crate) fn run_autoencoder(
+    args: &TrainAutoencoderArgs,
+    context: &Context,
+) -> anyhow::Result<Outcome> {
+    let mut options = start(PixelTask::Autoencoder, &args.common)?;
+    args.apply(&mut options);
+    options.validate()?;
+    let model = options.model.as_deref().context("the run names no model: expected --model")?;
+    let checkpoint = engine::open_checkpoint(model, None, context)?;
+    train(&options, Some(&checkpoint), &args.common, context)
+}
+
+/// What the options of the command line come on top of.
+fn start(task: PixelTask, args: &PixelCommonArgs) -> anyhow::Result<PixelTrainOptions> {
+    let own = args.output.join("run.toml");
+    let file = args.run.run.clone().or_else(|| (args.run.resume && own.is_file()).then_some(own));
+    let Some(file) = file else { return Ok(PixelTrainOptions::new(task)) };
+    let text = read_text(&file)?;
+    let options =
+        PixelTrainOptions::from_toml(&text).with_context(|| file.display().to_string())?;
+    if options.task != task {
+        let found = options.task.name();
+        anyhow::bail!(
+            "{}: expected the run of a {}, found that of a {found}",
+            file.display(),
+            task.name()
+        );
+    }
+    Ok(options)
+}
+
+fn train(
+    options: &PixelTrainOptions,
+    checkpoint: Option<&Checkpoint>,
+    args: &PixelCommonArgs,
+    context: &Context,
+) -> anyhow::Result<Outcome> {
+    options.validate()?;
+    let (output, resume, force) = (&args.output, args.run.resume, args.run.force);
+    let job = PixelTrainJob { options, checkpoint, output, resume, force };
     let watcher = Watcher::new(context);
     let report = train_pixelwise(job, &watcher)?;
     watcher.finish();
@@ -35,28 +75,6 @@ pub(crate) fn run(
     context
         .error(&format!("interrupted: {steps} of {total_steps} steps are done; --resume goes on"));
     Ok(Outcome::Interrupted)
-}
-
-fn settings(task: PixelTask, args: &TrainPixelsArgs) -> anyhow::Result<PixelTrainOptions> {
-    let own = args.output.join("run.toml");
-    let file = args.run.run.clone().or_else(|| (args.run.resume && own.is_file()).then_some(own));
-    let mut options = match file {
-        None => PixelTrainOptions::new(task),
-        Some(file) => {
-            let text = read_text(&file)?;
-            PixelTrainOptions::from_toml(&text).with_context(|| file.display().to_string())?
-        }
-    };
-    if options.task != task {
-        anyhow::bail!(
-            "expected the run of a {}, found that of a {}",
-            task.name(),
-            options.task.name()
-        );
-    }
-    args.apply(&mut options);
-    options.validate()?;
-    Ok(options)
 }
 
 fn tell(report: &TrainReport, context: &Context) {

@@ -82,6 +82,7 @@ pub struct TokenizerFiles {
 pub struct Checkpoint {
     path: PathBuf,
     replaced: BTreeMap<Component, Arc<dyn TensorSource>>,
+    replaced_configs: BTreeMap<Component, Value>,
     prediction_type: Option<String>,
     layout: Layout,
 }
@@ -121,7 +122,13 @@ impl Checkpoint {
             Layout::SingleFile(SingleFile::open(path, options)?)
         };
         let prediction_type = options.prediction_type.clone();
-        Ok(Self { path: path.to_path_buf(), replaced: BTreeMap::new(), prediction_type, layout })
+        Ok(Self {
+            path: path.to_path_buf(),
+            replaced: BTreeMap::new(),
+            replaced_configs: BTreeMap::new(),
+            prediction_type,
+            layout,
+        })
     }
 
     /// What was opened.
@@ -173,6 +180,9 @@ impl Checkpoint {
     /// # Errors
     /// [`DiffusionError::Checkpoint`] if the component or its configuration is missing or damaged.
     pub fn config(&self, component: Component) -> Result<Value> {
+        if let Some(config) = self.replaced_configs.get(&component) {
+            return Ok(config.clone());
+        }
         match &self.layout {
             Layout::Folder(folder) => folder.config(component),
             Layout::SingleFile(file) => file.config(component),
@@ -206,6 +216,13 @@ impl Checkpoint {
     #[must_use]
     pub fn with_weights(mut self, component: Component, source: Arc<dyn TensorSource>) -> Self {
         self.replaced.insert(component, source);
+        self
+    }
+
+    /// The same checkpoint with another configuration for a component.
+    #[must_use]
+    pub fn with_config(mut self, component: Component, config: Value) -> Self {
+        self.replaced_configs.insert(component, config);
         self
     }
 

@@ -188,11 +188,17 @@ impl AutoencoderKl {
     /// [`DiffusionError::Shape`].
     pub fn encode(&self, image: &Tensor) -> Result<DiagonalGaussian> {
         check_image(image, self.config.in_channels, self.config.down_factor())?;
-        let mut moments = self.encoder.forward(&channels_last(image, image.dtype())?)?;
+        let moments = self.encode_pixels(&channels_last(image, image.dtype())?)?;
+        DiagonalGaussian::new(&channels_first(&moments)?)
+    }
+
+    /// Means and logarithms of variances, channels last: `(b, h, w, 3)` to `(b, h/8, w/8, 2 · 4)`.
+    pub(crate) fn encode_pixels(&self, pixels: &Tensor) -> Result<Tensor> {
+        let mut moments = self.encoder.forward(pixels)?;
         if let Some(conv) = &self.quant_conv {
             moments = conv.forward(&moments)?;
         }
-        DiagonalGaussian::new(&channels_first(&moments)?)
+        Ok(moments)
     }
 
     /// The image of latents, which the caller has divided by `scaling_factor`.
@@ -205,11 +211,16 @@ impl AutoencoderKl {
     /// [`DiffusionError::Shape`].
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         check_latents(latents, self.config.latent_channels)?;
-        let mut latents = channels_last(latents, latents.dtype())?;
-        if let Some(conv) = &self.post_quant_conv {
-            latents = conv.forward(&latents)?;
+        let latents = channels_last(latents, latents.dtype())?;
+        Ok(channels_first(&self.decode_pixels(&latents)?)?)
+    }
+
+    /// [`AutoencoderKl::decode`], channels last: `(b, h, w, 4)` to `(b, 8 h, 8 w, 3)`.
+    pub(crate) fn decode_pixels(&self, latents: &Tensor) -> Result<Tensor> {
+        match &self.post_quant_conv {
+            Some(conv) => self.decoder.forward(&conv.forward(latents)?),
+            None => self.decoder.forward(latents),
         }
-        Ok(channels_first(&self.decoder.forward(&latents)?)?)
     }
 }
 

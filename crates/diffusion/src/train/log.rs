@@ -82,6 +82,19 @@ pub enum LogEntry {
         /// Seconds for all of them.
         seconds: f64,
     },
+    /// Held-out pictures encoded and decoded.
+    Reconstruction {
+        /// After this many steps.
+        step: u64,
+        /// Pictures.
+        images: usize,
+        /// Their mean PSNR, in dB.
+        psnr: f64,
+        /// The standard deviation of their latents.
+        latent_std: f64,
+        /// Seconds for all of them.
+        seconds: f64,
+    },
 }
 
 impl LogEntry {
@@ -92,7 +105,8 @@ impl LogEntry {
             Self::Step { step, .. }
             | Self::Validation { step, .. }
             | Self::Detection { step, .. }
-            | Self::Refinement { step, .. } => *step,
+            | Self::Refinement { step, .. }
+            | Self::Reconstruction { step, .. } => *step,
         }
     }
 
@@ -115,6 +129,9 @@ impl LogEntry {
             }
             Self::Refinement { masked_psnr, filled_masked_psnr, .. } => {
                 vec![("masked_psnr", masked_psnr), ("filled_masked_psnr", filled_masked_psnr)]
+            }
+            Self::Reconstruction { psnr, latent_std, .. } => {
+                vec![("psnr", psnr), ("latent_std", latent_std)]
             }
         }
     }

@@ -62,16 +62,20 @@ pub(super) fn write_models(
 fn write_full(learner: &Learner, job: &TrainJob<'_>) -> Result<Vec<PathBuf>> {
     let tensors = learner.optimizer.final_tensors(Component::Unet.name())?;
     let source = MemorySource::new("the trained UNet", tensors);
-    let checkpoint: Checkpoint =
-        job.checkpoint.clone().with_weights(Component::Unet, Arc::new(source));
-    let folder = job.output.join(MODEL);
+    let checkpoint = job.checkpoint.clone().with_weights(Component::Unet, Arc::new(source));
+    Ok(vec![write_checkpoint(&checkpoint, job.output)?])
+}
+
+/// Writes a checkpoint into the folder of the run that trained a part of it, and returns where.
+pub(super) fn write_checkpoint(checkpoint: &Checkpoint, output: &Path) -> Result<PathBuf> {
+    let folder = output.join(MODEL);
     if folder.is_dir() {
         // Of the same run, finished before and resumed once more.
         std::fs::remove_dir_all(&folder)
             .map_err(|source| DiffusionError::io(&folder, "replace", source))?;
     }
-    save_folder(&checkpoint, &folder, &SaveOptions::default())?;
-    Ok(vec![folder])
+    save_folder(checkpoint, &folder, &SaveOptions::default())?;
+    Ok(folder)
 }
 
 /// Notes for the headers of LoRA files, in kohya's terms where it has them. Nothing in them changes from one run with the

@@ -26,6 +26,7 @@ pub(super) fn write(history: &[LogEntry], subtitle: String, output: &Path) -> Re
             LogEntry::Refinement { step, masked_psnr, .. } => {
                 masked.push((*step as f64, *masked_psnr));
             }
+            LogEntry::Reconstruction { step, psnr, .. } => whole.push((*step as f64, *psnr)),
             LogEntry::Detection { step, f1, .. } => found.push((*step as f64, *f1)),
         }
     }

@@ -19,6 +19,9 @@ pub struct PixelUnetConfig {
     pub widths: Vec<usize>,
     /// Blocks of each resolution, on the way down and again on the way up; the smallest has them once.
     pub blocks: Vec<usize>,
+    /// Groups of the norms before every convolution of a block and the last one; no norms if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub norm_num_groups: Option<usize>,
 }
 
 impl PixelUnetConfig {
@@ -52,6 +55,9 @@ impl PixelUnetConfig {
             return Err(DiffusionError::argument(name, expected, self.widths.len()));
         }
         self.widths.iter().try_for_each(|&width| check("widths", width, MAX_CHANNELS))?;
+        if let Some(groups) = self.norm_num_groups {
+            config::check_widths(CLASS, "widths", &self.widths, groups)?;
+        }
         self.blocks.iter().try_for_each(|&blocks| check("blocks", blocks, MAX_LAYERS))
     }
 }

@@ -6,9 +6,10 @@
 //!                                 └► … ─► upsample ─┘
 //! ```
 //!
-//! A block is `x + conv2(silu(conv1(silu(x))))`, as in a residual network with the activation first (He et al. 2016). There is
-//! nothing in it that depends on the whole window, neither norm nor attention, so that a large picture may be cut into
-//! overlapping windows anywhere: away from a window's border each pixel sees the same.
+//! A block is `x + conv2(silu(norm2(conv1(silu(norm1(x))))))`, as in a residual network with the activation first (He et al.
+//! 2016). Without norms nothing in it depends on the whole window, so that a large picture may be cut into overlapping windows
+//! anywhere: away from a window's border each pixel sees the same. With them it learns to find things much sooner in pictures
+//! of every brightness and contrast, and windows should be large.
 
 mod config;
 mod file;
@@ -22,28 +23,60 @@ pub(crate) use self::file::save;
 use candle_core::{Module as _, Tensor};
 
 use crate::error::{DiffusionError, Result};
-use crate::nn::{Activation, Around, Conv2d, Conv2dConfig, Params};
+use crate::nn::{Activation, Around, Conv2d, Conv2dConfig, GroupNorm, Params};
 
 /// Halves the sides, rounded up.
 const HALVE: Conv2dConfig = Conv2dConfig::new(3, 2, 1);
 
-/// `x + conv2(silu(conv1(silu(x))))`.
+/// Added to the variance in every norm.
+const NORM_EPS: f64 = 1e-5;
+
+/// A convolution of what SiLU gives, behind a norm if there is one.
 #[derive(Clone, Debug)]
-struct Block {
-    conv1: Conv2d,
-    conv2: Conv2d,
+struct Activated {
+    norm: Option<GroupNorm>,
+    conv: Conv2d,
 }
 
+impl Activated {
+    /// Loads the convolution `conv` and, if there are groups, the norm `norm`.
+    fn load(
+        channels: (usize, usize),
+        groups: Option<usize>,
+        [norm, conv]: [&str; 2],
+        params: &Params,
+    ) -> Result<Self> {
+        let load = |groups| GroupNorm::load(groups, channels.0, NORM_EPS, &params.pp(norm));
+        let norm = groups.map(load).transpose()?;
+        let same = Conv2dConfig::SAME_3X3;
+        Ok(Self { norm, conv: Conv2d::load(channels.0, channels.1, same, &params.pp(conv))? })
+    }
+
+    fn forward(&self, xs: &Tensor, residual: Option<&Tensor>) -> candle_core::Result<Tensor> {
+        let around = Around { residual, ..Around::default() };
+        match &self.norm {
+            Some(norm) => {
+                let norm = Some((norm, Some(Activation::Silu)));
+                self.conv.forward_around(xs, Around { norm, ..around })
+            }
+            None => self.conv.forward_around(&Activation::Silu.forward(xs)?, around),
+        }
+    }
+}
+
+/// `x + conv2(silu(norm2(conv1(silu(norm1(x))))))`.
+#[derive(Clone, Debug)]
+struct Block([Activated; 2]);
+
 impl Block {
-    fn load(width: usize, params: &Params) -> Result<Self> {
-        let conv = |name| Conv2d::load(width, width, Conv2dConfig::SAME_3X3, &params.pp(name));
-        Ok(Self { conv1: conv("conv1")?, conv2: conv("conv2")? })
+    fn load(width: usize, groups: Option<usize>, params: &Params) -> Result<Self> {
+        let load = |names| Activated::load((width, width), groups, names, params);
+        Ok(Self([load(["norm1", "conv1"])?, load(["norm2", "conv2"])?]))
     }
 
     fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
-        let inner = self.conv1.forward(&Activation::Silu.forward(xs)?)?;
-        let inner = Activation::Silu.forward(&inner)?;
-        self.conv2.forward_around(&inner, Around { residual: Some(xs), ..Around::default() })
+        let Self([first, second]) = self;
+        second.forward(&first.forward(xs, None)?, Some(xs))
     }
 }
 
@@ -62,23 +95,24 @@ pub struct PixelUnet {
     config: PixelUnetConfig,
     conv_in: Conv2d,
     levels: Vec<Level>,
-    conv_out: Conv2d,
+    out: Activated,
 }
 
 impl PixelUnet {
-    /// Loads `conv_in`, `levels.I.down.J`, `levels.I.downsample`, `levels.I.upsample`, `levels.I.up.J` and `conv_out`.
+    /// Loads `conv_in`, `levels.I.down.J`, `levels.I.downsample`, `levels.I.upsample`, `levels.I.up.J`, `norm_out` (if there are
+    /// norms) and `conv_out`.
     ///
     /// # Errors
     /// [`DiffusionError::Argument`] for a configuration that makes no sense, and those of [`Params::get`].
     pub fn load(config: &PixelUnetConfig, params: &Params) -> Result<Self> {
         config.validate()?;
-        let widths = &config.widths;
+        let (widths, groups) = (&config.widths, config.norm_num_groups);
         let same = Conv2dConfig::SAME_3X3;
         let mut levels = Vec::with_capacity(widths.len());
         for (i, (&width, &depth)) in widths.iter().zip(&config.blocks).enumerate() {
             let params = params.pp("levels").pp(i);
             let blocks = |name: &str, count: usize| -> Result<Vec<Block>> {
-                (0..count).map(|j| Block::load(width, &params.pp(name).pp(j))).collect()
+                (0..count).map(|j| Block::load(width, groups, &params.pp(name).pp(j))).collect()
             };
             let between = match widths.get(i + 1) {
                 Some(&next) => Some((
@@ -93,7 +127,12 @@ impl PixelUnet {
         }
         Ok(Self {
             conv_in: Conv2d::load(config.in_channels, widths[0], same, &params.pp("conv_in"))?,
-            conv_out: Conv2d::load(widths[0], config.out_channels, same, &params.pp("conv_out"))?,
+            out: Activated::load(
+                (widths[0], config.out_channels),
+                groups,
+                ["norm_out", "conv_out"],
+                params,
+            )?,
             levels,
             config: config.clone(),
         })
@@ -159,6 +198,6 @@ impl PixelUnet {
                 xs = block.forward(&xs)?;
             }
         }
-        Ok(self.conv_out.forward(&Activation::Silu.forward(&xs)?)?)
+        Ok(self.out.forward(&xs, None)?)
     }
 }

@@ -44,7 +44,7 @@ impl CropBatch {
 /// The channels that the network of a task takes, from the picture in `[-1, 1]` and the mask.
 fn network_input(task: PixelTask, shown: &[f32], mask: &[f32]) -> Vec<f32> {
     match task {
-        PixelTask::Detector => shown.to_vec(),
+        PixelTask::Detector | PixelTask::Autoencoder => shown.to_vec(),
         PixelTask::Refiner => {
             let pixels = shown.chunks_exact(3).zip(mask);
             pixels.flat_map(|(pixel, &mask)| [pixel[0], pixel[1], pixel[2], mask]).collect()

@@ -7,9 +7,11 @@ use imaging::metrics::detection_score;
 use rayon::prelude::*;
 
 use super::crops::CropBatch;
+use super::loss::visibility;
 use super::options::{PixelTask, PixelTrainOptions};
 use super::pages::Page;
 use super::photographs::Photographs;
+use super::student::Student;
 use crate::error::Result;
 use crate::models::PixelUnet;
 use crate::random::sub_seed;
@@ -22,7 +24,6 @@ const TOLERANCE: f64 = 2.0;
 
 /// Pages of the photographs that are held back, the same at every validation.
 pub(super) struct Judge {
-    task: PixelTask,
     pages: Vec<Page>,
 }
 
@@ -38,54 +39,61 @@ impl Judge {
                 Page::make(path, options.task, &options.pages, seed)
             })
             .collect::<Result<_>>()?;
-        Ok(Self { task: options.task, pages })
+        Ok(Self { pages })
     }
 
-    /// Writes the means over all pages into the journal, of the weights as they would be saved; nothing if there are no pages.
+    pub(super) fn pages(&self) -> &[Page] {
+        &self.pages
+    }
+
+    /// Writes what the student scores into the journal, of the weights as they would be saved; nothing if there are no pages.
     pub(super) fn judge(
         &self,
-        unet: &PixelUnet,
+        student: &dyn Student,
         optimizer: &Optimizer,
         journal: &mut Journal<'_>,
     ) -> Result<()> {
         if self.pages.is_empty() {
             return Ok(());
         }
-        journal.validated(&optimizer.with_final_weights(|| self.scores(unet, optimizer.step))?)
+        let judged = || student.judge(&self.pages, optimizer.step);
+        journal.validated(&optimizer.with_final_weights(judged)?)
     }
+}
 
-    fn scores(&self, unet: &PixelUnet, step: u64) -> Result<LogEntry> {
-        let started = Instant::now();
-        let mut sums = [0.0; 4];
-        for page in &self.pages {
-            let scores = match self.task {
-                PixelTask::Detector => detected(unet, page)?,
-                PixelTask::Refiner => refined(unet, page)?,
-            };
-            sums.iter_mut().zip(scores).for_each(|(sum, score)| *sum += score);
-        }
-        let images = self.pages.len();
-        let [a, b, c, d] = sums.map(|sum| sum / images as f64);
-        let seconds = started.elapsed().as_secs_f64();
-        Ok(match self.task {
-            PixelTask::Detector => LogEntry::Detection {
-                step,
-                images,
-                precision: a,
-                recall: b,
-                f1: c,
-                flagged: d,
-                seconds,
-            },
-            PixelTask::Refiner => LogEntry::Refinement {
-                step,
-                images,
-                masked_psnr: a,
-                filled_masked_psnr: b,
-                seconds,
-            },
-        })
+/// The means over all pages of what a network on pixels scores.
+pub(super) fn of_pixels(
+    unet: &PixelUnet,
+    task: PixelTask,
+    pages: &[Page],
+    step: u64,
+) -> Result<LogEntry> {
+    let started = Instant::now();
+    let score = match task {
+        PixelTask::Detector => detected,
+        PixelTask::Refiner | PixelTask::Autoencoder => refined,
+    };
+    let mut sums = [0.0; 4];
+    for page in pages {
+        sums.iter_mut().zip(score(unet, page)?).for_each(|(sum, score)| *sum += score);
     }
+    let images = pages.len();
+    let [a, b, c, d] = sums.map(|sum| sum / images.max(1) as f64);
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(match task {
+        PixelTask::Detector => LogEntry::Detection {
+            step,
+            images,
+            precision: a,
+            recall: b,
+            f1: c,
+            flagged: d,
+            seconds,
+        },
+        PixelTask::Refiner | PixelTask::Autoencoder => {
+            LogEntry::Refinement { step, images, masked_psnr: a, filled_masked_psnr: b, seconds }
+        }
+    })
 }
 
 /// What the network says of a whole page.
@@ -97,11 +105,17 @@ fn output(unet: &PixelUnet, task: PixelTask, page: &Page) -> Result<(Vec<f32>, C
 
 /// Precision, recall, F1, and the share of the page that was found.
 fn detected(unet: &PixelUnet, page: &Page) -> Result<[f64; 4]> {
-    let (logits, _) = output(unet, PixelTask::Detector, page)?;
+    let (logits, batch) = output(unet, PixelTask::Detector, page)?;
     let (width, height) = page.clean.size();
     let found = Mask::from_fn(width, height, |x, y| logits[y * width + x] > 0.0);
-    let score = detection_score(&found, page.mask.mask(), TOLERANCE)?;
-    Ok([score.precision, score.recall, score.f1, found.coverage()])
+    let visibility = visibility(&batch);
+    let is_seen = |at: usize| batch.mask[at] > 0.0 && visibility[at] > 0.5;
+    let seen = Mask::from_fn(width, height, |x, y| is_seen(y * width + x));
+    // Nothing that is damaged is wrong to find, and only what can be seen has to be found.
+    let precision = detection_score(&found, page.mask.mask(), TOLERANCE)?.precision;
+    let recall = detection_score(&found, &seen, TOLERANCE)?.recall;
+    let f1 = 2.0 * precision * recall / (precision + recall).max(f64::MIN_POSITIVE);
+    Ok([precision, recall, f1, found.coverage()])
 }
 
 /// The PSNR over masked pixels with the network and without.

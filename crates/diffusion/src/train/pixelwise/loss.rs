@@ -13,34 +13,53 @@ pub(super) struct Loss {
 /// The loss of a task on a batch.
 pub(super) fn loss(task: PixelTask, prediction: &[f32], batch: &CropBatch) -> Loss {
     match task {
-        PixelTask::Detector => detection(prediction, &batch.mask),
+        PixelTask::Detector => detection(prediction, &batch.mask, &visibility(batch)),
         PixelTask::Refiner => refinement(prediction, batch),
+        PixelTask::Autoencoder => {
+            reconstruction(prediction, &batch.clean, batch.input.dims()[0].max(1))
+        }
     }
 }
 
+/// A change of a pixel, of values in `[-1, 1]`, up to which nobody can see it, and from which everybody can.
+const VISIBLE: [f32; 2] = [0.02, 0.12];
+
+/// How far each pixel counts: 1 where nothing is damaged, and for damaged ones how visible that is. Damage that changed
+/// nothing to speak of, such as a crack's faint end or the rim of a mask, is neither right nor wrong to find.
+pub(super) fn visibility(batch: &CropBatch) -> Vec<f32> {
+    let [from, to] = VISIBLE;
+    let pixels = batch.clean.chunks_exact(3).zip(batch.shown.chunks_exact(3));
+    pixels
+        .zip(&batch.mask)
+        .map(|((clean, shown), &mask)| {
+            let change = clean.iter().zip(shown).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            if mask > 0.0 { ((change - from) / (to - from)).clamp(0.0, 1.0) } else { 1.0 }
+        })
+        .collect()
+}
+
 /// Cross-entropy of the logits plus one minus the Dice coefficient of the whole batch (Milletari et al. 2016): the first
-/// judges every pixel, the second keeps thin damage from being outvoted by all the rest.
-fn detection(logits: &[f32], truth: &[f32]) -> Loss {
-    let count = logits.len().max(1) as f64;
+/// judges every pixel, the second keeps thin damage from being outvoted by all the rest. Pixels count by their weights.
+fn detection(logits: &[f32], truth: &[f32], weights: &[f32]) -> Loss {
+    let count: f64 = weights.iter().map(|&weight| f64::from(weight)).sum::<f64>().max(1.0);
     let probability = |logit: f32| 1.0 / (1.0 + f64::from(-logit).exp());
+    let pixels = || logits.iter().zip(truth).zip(weights);
     let (mut entropy, mut both, mut either) = (0.0, 0.0, 0.0);
-    for (&logit, &truth) in logits.iter().zip(truth) {
-        let (x, y) = (f64::from(logit), f64::from(truth));
-        entropy += x.max(0.0) - x * y + (-x.abs()).exp().ln_1p();
+    for ((&logit, &truth), &weight) in pixels() {
+        let (x, y, w) = (f64::from(logit), f64::from(truth), f64::from(weight));
+        entropy += w * (x.max(0.0) - x * y + (-x.abs()).exp().ln_1p());
         let p = probability(logit);
-        both += p * y;
-        either += p + y;
+        both += w * p * y;
+        either += w * (p + y);
     }
     // A batch without damage has Dice 1 as long as nothing is found.
     let smooth = 1e-3 * count;
     let (above, below) = (2.0 * both + smooth, either + smooth);
-    let gradient = logits
-        .iter()
-        .zip(truth)
-        .map(|(&logit, &truth)| {
-            let (p, y) = (probability(logit), f64::from(truth));
+    let gradient = pixels()
+        .map(|((&logit, &truth), &weight)| {
+            let (p, y, w) = (probability(logit), f64::from(truth), f64::from(weight));
             let by_dice = (above - 2.0 * y * below) / (below * below);
-            ((p - y) / count + by_dice * p * (1.0 - p)) as f32
+            (w * ((p - y) / count + by_dice * p * (1.0 - p))) as f32
         })
         .collect();
     Loss { value: entropy / count + 1.0 - above / below, gradient }
@@ -48,6 +67,23 @@ fn detection(logits: &[f32], truth: &[f32]) -> Loss {
 
 /// Added to mean squared errors, of values in `[0, 1]`, before the logarithm: crops that are nearly perfect (40 dB) count no more.
 const FLOOR: f64 = 1e-4;
+
+/// The mean over crops of 10 · log10 of the mean squared error, which is minus their PSNR.
+fn reconstruction(prediction: &[f32], clean: &[f32], crops: usize) -> Loss {
+    let samples = prediction.len() / crops.max(1);
+    let (mut value, mut gradient) = (0.0, Vec::with_capacity(prediction.len()));
+    let pairs = prediction.chunks_exact(samples.max(1)).zip(clean.chunks_exact(samples.max(1)));
+    for (prediction, clean) in pairs {
+        // Half, as values are in [-1, 1] here.
+        let errors =
+            || prediction.iter().zip(clean).map(|(a, b)| 0.5 * (f64::from(*a) - f64::from(*b)));
+        let mse = errors().map(|error| error * error).sum::<f64>() / samples as f64 + FLOOR;
+        value += 10.0 * mse.log10() / crops as f64;
+        let scale = 10.0 / std::f64::consts::LN_10 / mse / (samples * crops) as f64;
+        gradient.extend(errors().map(|error| (scale * error) as f32));
+    }
+    Loss { value, gradient }
+}
 
 /// The mean over crops of 10 · log10 of the mean squared error over the masked pixels, which is minus their PSNR.
 fn refinement(prediction: &[f32], batch: &CropBatch) -> Loss {
@@ -102,7 +138,9 @@ mod tests {
     fn gradients_are_those_of_finite_differences() {
         let mut random = SplitMix64::new(1);
         let batch = batch(&mut random);
-        for (task, count) in [(PixelTask::Detector, 32), (PixelTask::Refiner, 96)] {
+        for (task, count) in
+            [(PixelTask::Detector, 32), (PixelTask::Refiner, 96), (PixelTask::Autoencoder, 96)]
+        {
             let prediction: Vec<f32> = (0..count).map(|_| random.nearly_normal()).collect();
             let found = loss(task, &prediction, &batch).gradient;
             for at in 0..count {

@@ -1,15 +1,18 @@
-//! Training of the networks that work on the picture's own pixels: the damage detector, and the refiner of fills.
+//! Training of the networks that see the picture's own pixels: the damage detector, the refiner of fills, and the autoencoder
+//! of a checkpoint.
 //!
 //! ```text
-//! photographs ─► pages (scaled, damaged) ─► crops ─► PixelUnet ─► loss ─► gradients ─► AdamW
+//! photographs ─► pages (scaled, damaged) ─► crops ─► Student ─► loss ─► gradients ─► AdamW
 //! ```
 
+mod autoencoder;
 mod crops;
 mod judge;
 mod loss;
 mod options;
 mod pages;
 mod photographs;
+mod student;
 mod trainer;
 
 pub use self::options::{PageOptions, PixelTask, PixelTrainOptions};

@@ -20,6 +20,8 @@ pub enum PixelTask {
     Detector,
     /// To improve on a classical fill: the filled picture and the mask in, what to add to the picture out.
     Refiner,
+    /// To give pictures back through the latents of a checkpoint's autoencoder.
+    Autoencoder,
 }
 
 impl PixelTask {
@@ -29,6 +31,7 @@ impl PixelTask {
         match self {
             Self::Detector => "detector",
             Self::Refiner => "refiner",
+            Self::Autoencoder => "autoencoder",
         }
     }
 
@@ -38,18 +41,21 @@ impl PixelTask {
         match self {
             Self::Detector => (3, 1),
             Self::Refiner => (4, 3),
+            Self::Autoencoder => (3, 3),
         }
     }
 
-    /// The network that is trained if no other is asked for.
+    /// The network that is trained if no other is asked for; an autoencoder's is that of the checkpoint.
     #[must_use]
-    pub fn default_network(self) -> PixelUnetConfig {
+    pub fn default_network(self) -> Option<PixelUnetConfig> {
         let (in_channels, out_channels) = self.channels();
-        let (widths, blocks) = match self {
-            Self::Detector => (vec![16, 32, 64, 96, 128], vec![1, 1, 1, 2, 2]),
-            Self::Refiner => (vec![32, 64, 96, 128, 160], vec![1, 1, 2, 2, 2]),
+        let (widths, blocks, norm_num_groups) = match self {
+            Self::Detector => (vec![16, 32, 64, 96, 128], vec![1, 1, 1, 2, 2], Some(8)),
+            // What it adds is in proportion to the contrast that it sees, which norms would hide.
+            Self::Refiner => (vec![32, 64, 96, 128, 160], vec![1, 1, 2, 2, 2], None),
+            Self::Autoencoder => return None,
         };
-        PixelUnetConfig { in_channels, out_channels, widths, blocks }
+        Some(PixelUnetConfig { in_channels, out_channels, widths, blocks, norm_num_groups })
     }
 }
 
@@ -164,12 +170,16 @@ pub struct PixelTrainOptions {
     /// A network of the same shape to start from, in place of random weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_from: Option<PathBuf>,
+    /// The checkpoint whose autoencoder is trained: a path or an id on the hub.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// How weights are changed.
     pub optimizer: OptimizerOptions,
     /// The pages.
     pub pages: PageOptions,
-    /// The network.
-    pub network: PixelUnetConfig,
+    /// The network of a detector or refiner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<PixelUnetConfig>,
 }
 
 impl PixelTrainOptions {
@@ -184,8 +194,12 @@ impl PixelTrainOptions {
             keep: 2,
             validate_every: 1000,
             start_from: None,
+            model: None,
             optimizer: OptimizerOptions {
-                learning_rate: 1e-3,
+                learning_rate: match task {
+                    PixelTask::Detector => 2e-3,
+                    PixelTask::Refiner | PixelTask::Autoencoder => 1e-3,
+                },
                 lr_scheduler: LrScheduler::Cosine,
                 warmup_steps: 200,
                 beta2: 0.99,
@@ -195,7 +209,12 @@ impl PixelTrainOptions {
                 gradient_checkpointing: false,
                 ..OptimizerOptions::default()
             },
-            pages: PageOptions::default(),
+            pages: match task {
+                PixelTask::Detector | PixelTask::Refiner => PageOptions::default(),
+                PixelTask::Autoencoder => {
+                    PageOptions { undamaged: 0.7, decoys: 0.0, aged: 0.4, ..PageOptions::default() }
+                }
+            },
             network: task.default_network(),
         }
     }
@@ -205,14 +224,11 @@ impl PixelTrainOptions {
     pub fn validate(&self) -> Result<()> {
         self.pages.validate()?;
         self.optimizer.validate()?;
-        self.network.validate()?;
-        let (channels_in, channels_out) = self.task.channels();
-        if (self.network.in_channels, self.network.out_channels) != (channels_in, channels_out) {
-            let found = format!("{} and {}", self.network.in_channels, self.network.out_channels);
-            let expected = format!("{channels_in} in and {channels_out} out");
-            return Err(DiffusionError::argument("network channels", expected, found));
-        }
-        let factor = self.network.down_factor();
+        let factor = match self.task {
+            PixelTask::Detector | PixelTask::Refiner => self.validate_network()?,
+            // Whatever an autoencoder shrinks by, of those that there are.
+            PixelTask::Autoencoder => 8,
+        };
         if !self.pages.crop.is_multiple_of(factor) {
             return Err(DiffusionError::argument(
                 "crop",
@@ -220,10 +236,36 @@ impl PixelTrainOptions {
                 self.pages.crop,
             ));
         }
+        if self.task == PixelTask::Autoencoder && self.pages.held_out == 0 {
+            let expected = "at least 1: the latents' scale is measured on them";
+            return Err(DiffusionError::argument("held_out", expected, 0));
+        }
         if self.steps == 0 || self.keep == 0 {
             return Err(DiffusionError::argument("steps, keep", "at least 1", 0));
         }
         Ok(())
+    }
+
+    /// The network of a detector or refiner.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Argument`] if there is none.
+    pub(super) fn network(&self) -> Result<&PixelUnetConfig> {
+        let missing = || DiffusionError::argument("network", "its widths and blocks", "none");
+        self.network.as_ref().ok_or_else(missing)
+    }
+
+    /// By how much the network shrinks pictures.
+    fn validate_network(&self) -> Result<usize> {
+        let network = self.network()?;
+        network.validate()?;
+        let (channels_in, channels_out) = self.task.channels();
+        if (network.in_channels, network.out_channels) != (channels_in, channels_out) {
+            let found = format!("{} and {}", network.in_channels, network.out_channels);
+            let expected = format!("{channels_in} in and {channels_out} out");
+            return Err(DiffusionError::argument("network channels", expected, found));
+        }
+        Ok(network.down_factor())
     }
 
     /// What a resumed run must agree on: not how often it saves and judges.
@@ -233,6 +275,7 @@ impl PixelTrainOptions {
             keep: 1,
             validate_every: 0,
             start_from: None,
+            model: None,
             pages: PageOptions { clean: PathBuf::new(), ..self.pages.clone() },
             // Schedules that end at 0 depend on where the end is.
             steps: match self.optimizer.lr_scheduler {

@@ -10,7 +10,7 @@ use std::path::Path;
 use imaging::damage::{DecoyOptions, age, damage, draw_decoys};
 use imaging::fill::{FillOptions, fill};
 use imaging::imgproc::{StructuringElement, dilate};
-use imaging::{Image, Mask, Rect, Silent};
+use imaging::{ColorType, Image, Mask, Rect, Samples, Silent};
 use rayon::prelude::*;
 
 use super::options::{PageOptions, PixelTask};
@@ -24,7 +24,8 @@ use crate::train::data::DamagedPixels;
 pub(super) struct Page {
     /// 8-bit RGB.
     pub(super) clean: Image,
-    /// What the network is shown: for the detector the damaged picture, for the refiner the filled one.
+    /// What the network is shown: for the detector the damaged picture, for the refiner the filled one; for the autoencoder
+    /// the same as `clean`, which has grey holes then.
     pub(super) shown: Image,
     /// What it is to find, or to repaint.
     pub(super) mask: DamagedPixels,
@@ -52,7 +53,7 @@ impl Page {
         }
 
         // 2. damaged
-        let is_undamaged = random.chance(options.undamaged) && task == PixelTask::Detector;
+        let is_undamaged = random.chance(options.undamaged) && task != PixelTask::Refiner;
         if is_undamaged {
             let mask = Mask::empty(clean.width(), clean.height());
             return Ok(Self { shown: clean.clone(), clean, mask: DamagedPixels::new(mask) });
@@ -61,6 +62,14 @@ impl Page {
         if task == PixelTask::Detector {
             let mask = DamagedPixels::new(damaged.mask);
             return Ok(Self { clean, shown: damaged.image, mask });
+        }
+        if task == PixelTask::Autoencoder {
+            let hidden = hide(&clean, &damaged.mask)?;
+            return Ok(Self {
+                clean: hidden.clone(),
+                shown: hidden,
+                mask: DamagedPixels::new(damaged.mask),
+            });
         }
 
         // 3. filled, with a rim as restoration grows masks by
@@ -90,6 +99,17 @@ impl Page {
         };
         Rect::new(x, y, side, side)
     }
+}
+
+/// The picture with the masked pixels grey, as networks are shown what is to be repainted.
+fn hide(image: &Image, mask: &Mask) -> Result<Image> {
+    let Samples::U8(mut samples) = image.samples().clone() else { return Ok(image.clone()) };
+    for (pixel, &weight) in samples.chunks_exact_mut(3).zip(mask.plane().data()) {
+        if weight > 0 {
+            pixel.fill(128);
+        }
+    }
+    Ok(Image::new(image.width(), image.height(), ColorType::Rgb, Samples::U8(samples))?)
 }
 
 /// The pages that are in use.

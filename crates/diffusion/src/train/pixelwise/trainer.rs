@@ -1,27 +1,20 @@
-//! A run of a [`PixelUnet`] from photographs to the finished file.
+//! A run from photographs to the finished file.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Instant;
-
-use candle_core::{DType, Device, Tensor};
-use kernels::Recording;
 
 use super::crops::CropBatch;
 use super::judge::Judge;
-use super::loss::loss;
 use super::options::{PixelTask, PixelTrainOptions};
 use super::pages::Pages;
 use super::photographs::Photographs;
-use crate::checkpoint::{SafetensorsFile, TensorSource};
+use super::student::enrol;
+use crate::checkpoint::Checkpoint;
 use crate::error::{DiffusionError, Result};
-use crate::models::{InitialWeights, PixelUnet, save_pixel_unet};
-use crate::nn::Params;
 use crate::random::{SplitMix64, sub_seed};
 use crate::train::gradients::Gradients;
 use crate::train::journal::Journal;
-use crate::train::optimizer::{Optimizer, StepReport};
-use crate::train::parameters::TrainableSource;
+use crate::train::optimizer::Optimizer;
 use crate::train::run_file::refused;
 use crate::train::state::{Identity, States};
 use crate::train::trainer::{TrainObserver, TrainReport};
@@ -35,6 +28,8 @@ const NEAR: f64 = 0.6;
 pub struct PixelTrainJob<'a> {
     /// Every setting.
     pub options: &'a PixelTrainOptions,
+    /// The checkpoint whose autoencoder is trained; for [`PixelTask::Autoencoder`] only.
+    pub checkpoint: Option<&'a Checkpoint>,
     /// The folder for everything that the run writes; made if it is not there.
     pub output: &'a Path,
     /// Go on from the newest checkpoint in the folder, if there is one.
@@ -43,7 +38,7 @@ pub struct PixelTrainJob<'a> {
     pub force: bool,
 }
 
-/// Trains a detector or a refiner, on the CPU, and writes everything that belongs to the run into its folder.
+/// Trains a detector, a refiner or an autoencoder, on the CPU, and writes everything that belongs to the run into its folder.
 ///
 /// # Errors
 /// [`DiffusionError::Argument`] for settings outside their range or a resumed run with other settings; those of reading the
@@ -60,9 +55,7 @@ pub fn train_pixelwise(
     let states = States::new(output);
     outputs::check_folder(output, &states, job.resume || job.force)?;
     let photographs = Photographs::open(&options.pages, seed)?;
-    let source = Arc::new(TrainableSource::new(initial(options)?, task.name()));
-    let params = Params::new(Arc::<TrainableSource>::clone(&source), DType::F32, &Device::Cpu);
-    let unet = PixelUnet::load(&options.network, &params)?;
+    let (student, source) = enrol(options, job.checkpoint)?;
     let mut optimizer = Optimizer::new(options.optimizer, source.parameters(), total_steps)?;
     let identity = Identity { settings: options.identity(), data: photographs.fingerprint() };
     if job.resume {
@@ -87,7 +80,9 @@ pub fn train_pixelwise(
         let step = optimizer.step;
         pages.turn_to(step)?;
         let batch = draw(&pages, options, step)?;
-        let report = learn(&unet, &mut optimizer, task, &batch)?;
+        let mut gradients = Gradients::new(optimizer.parameters());
+        let loss = student.learn(&batch, step, &mut gradients)?;
+        let report = optimizer.step(&gradients, loss)?;
         let epoch = step / options.pages.steps_per_page / photographs.len().max(1) as u64;
         journal.stepped(
             &report,
@@ -97,7 +92,7 @@ pub fn train_pixelwise(
         )?;
         let every = |interval: u64| interval > 0 && report.step.is_multiple_of(interval);
         if every(options.validate_every) && report.step < total_steps {
-            judge.judge(&unet, &optimizer, &mut journal)?;
+            judge.judge(student.as_ref(), &optimizer, &mut journal)?;
         }
         if every(options.save_every) {
             states.save(&optimizer, &identity, options.keep)?;
@@ -113,10 +108,10 @@ pub fn train_pixelwise(
     }
     let judged_at = outputs::last_validation(&journal.history()?).map(|entry| entry.step());
     if finished && judged_at != Some(steps) && !observer.cancelled() {
-        judge.judge(&unet, &optimizer, &mut journal)?;
+        judge.judge(student.as_ref(), &optimizer, &mut journal)?;
     }
     journal.events.flush()?;
-    let file = write_network(&optimizer, options, output)?;
+    let file = student.write(&optimizer, output, judge.pages())?;
     let history = journal.history()?;
     let subtitle = format!("{}, {} px, seed {seed}", task.name(), options.pages.crop);
     plots::write(&history, subtitle, output)?;
@@ -137,20 +132,13 @@ pub fn train_pixelwise(
     })
 }
 
-/// The weights to start from.
-fn initial(options: &PixelTrainOptions) -> Result<Arc<dyn TensorSource>> {
-    Ok(match &options.start_from {
-        Some(path) => Arc::new(SafetensorsFile::open(path)?),
-        None => Arc::new(InitialWeights::new(sub_seed(options.seed, "network"))),
-    })
-}
-
 /// A step's crops.
 fn draw(pages: &Pages<'_>, options: &PixelTrainOptions, step: u64) -> Result<CropBatch> {
     let mut random = SplitMix64::named(options.seed, &format!("crops of step {step}"));
     let near = match options.task {
         PixelTask::Detector => NEAR,
         PixelTask::Refiner => 1.0,
+        PixelTask::Autoencoder => 0.0,
     };
     let crops: Vec<_> = (0..options.optimizer.batch_size)
         .filter_map(|_| {
@@ -159,34 +147,6 @@ fn draw(pages: &Pages<'_>, options: &PixelTrainOptions, step: u64) -> Result<Cro
         })
         .collect();
     CropBatch::new(options.task, &crops)
-}
-
-fn learn(
-    unet: &PixelUnet,
-    optimizer: &mut Optimizer,
-    task: PixelTask,
-    batch: &CropBatch,
-) -> Result<StepReport> {
-    let (prediction, recording) = Recording::of(|| unet.forward(&batch.input))?;
-    let found = loss(task, &prediction.flatten_all()?.to_vec1::<f32>()?, batch);
-    let gradient = Tensor::from_vec(found.gradient, prediction.shape(), &Device::Cpu)?;
-    let store = recording.backward(&prediction, &gradient)?;
-    let mut gradients = Gradients::new(optimizer.parameters());
-    gradients.take(&store)?;
-    optimizer.step(&gradients, found.value)
-}
-
-/// The network as it would be used now.
-fn write_network(
-    optimizer: &Optimizer,
-    options: &PixelTrainOptions,
-    output: &Path,
-) -> Result<PathBuf> {
-    let task = options.task.name();
-    let tensors = optimizer.final_tensors(task)?;
-    let path = output.join(format!("{task}.safetensors"));
-    save_pixel_unet(&path, task, &options.network, tensors)?;
-    Ok(path)
 }
 
 impl PixelTrainOptions {
