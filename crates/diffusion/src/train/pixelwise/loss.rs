@@ -21,6 +21,9 @@ pub(super) fn loss(task: PixelTask, prediction: &[f32], batch: &CropBatch) -> Lo
     }
 }
 
+/// Gradients below this share of the largest possible one are none.
+const CERTAIN: f64 = 1e-5;
+
 /// A change of a pixel, of values in `[-1, 1]`, up to which nobody can see it, and from which everybody can.
 const VISIBLE: [f32; 2] = [0.02, 0.12];
 
@@ -59,7 +62,9 @@ fn detection(logits: &[f32], truth: &[f32], weights: &[f32]) -> Loss {
         .map(|((&logit, &truth), &weight)| {
             let (p, y, w) = (probability(logit), f64::from(truth), f64::from(weight));
             let by_dice = (above - 2.0 * y * below) / (below * below);
-            (w * ((p - y) / count + by_dice * p * (1.0 - p))) as f32
+            let gradient = w * ((p - y) / count + by_dice * p * (1.0 - p));
+            // What is certain teaches nothing, and products of such numbers would be denormal, which processors are slow with.
+            if gradient.abs() * count > CERTAIN { gradient as f32 } else { 0.0 }
         })
         .collect();
     Loss { value: entropy / count + 1.0 - above / below, gradient }
