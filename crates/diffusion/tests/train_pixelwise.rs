@@ -129,7 +129,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_written() {
         (with(&|o| o.network.iter_mut().for_each(|n| n.in_channels = 4)), "3 in and 1 out"),
         (with(&|o| o.pages.held_out = 2), "more than 2 photographs"),
         (with(&|o| o.pages.damage = "rust".to_owned()), "rust"),
-        (with(&|o| (o.pages.crop, o.pages.page_side) = (128, 128)), "128×128"),
+        (with(&|o| (o.pages.crop, o.pages.page_side) = (128, 128)), "86×86"),
         (with(&|o| o.pages.clean = "nowhere".into()), "nowhere"),
         (with(&|o| o.network = None), "widths and blocks"),
         (with(&|o| o.task = PixelTask::Autoencoder), "a checkpoint with an autoencoder"),

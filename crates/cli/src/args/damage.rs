@@ -53,7 +53,7 @@ pub(crate) struct DamageArgs {
     #[arg(long, help_heading = "Damage")]
     pub(crate) age: bool,
 
-    /// Draw on each photograph first what looks like damage and is none: hair, branches, wires, text, windows
+    /// Draw on each photograph first what looks like damage and is none: hair, branches, wires, text, plates and boxes
     #[arg(long, help_heading = "Damage")]
     pub(crate) decoys: bool,
 

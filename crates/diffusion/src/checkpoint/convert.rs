@@ -16,7 +16,7 @@ use super::single_file::config_key;
 use super::weights::Change;
 use super::{Checkpoint, Component, TensorSource, TensorSpec, check_tensor, write_safetensors};
 use crate::error::{DiffusionError, Result};
-use crate::tokenizer::write_clip_tokenizer;
+use crate::tokenizer::{write_clip_tokenizer, write_small_tokenizer};
 
 /// How to save.
 #[derive(Clone, Copy, Debug, Default)]
@@ -266,7 +266,10 @@ fn save_tokenizer(checkpoint: &Checkpoint, folder: &Path) -> Result<()> {
     let files = checkpoint.tokenizer_files();
     create(folder)?;
     let Some(from) = files.folder else {
-        return write_clip_tokenizer(folder, files.open_clip);
+        return match files.first_merges {
+            Some(merges) => write_small_tokenizer(folder, merges),
+            None => write_clip_tokenizer(folder, files.open_clip),
+        };
     };
     for name in [
         "vocab.json",

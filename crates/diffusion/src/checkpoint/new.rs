@@ -76,7 +76,7 @@ impl NewCheckpoint {
             "block_out_channels": [64, 128, 192],
             "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
             "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-            "layers_per_block": 2,
+            "layers_per_block": 1,
             "norm_num_groups": 16,
             "act_fn": "silu",
             "cross_attention_dim": width,
@@ -186,8 +186,8 @@ fn initial(seed: u64, name: &str, shape: &[usize]) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::{Checkpoint, OpenOptions};
-    use crate::components::{Components, LoadOptions, encode_prompts};
+    use crate::checkpoint::{Checkpoint, OpenOptions, SaveOptions, save_single_file};
+    use crate::components::{Components, LoadOptions, PromptEmbeds, encode_prompts};
 
     #[test]
     fn a_new_checkpoint_can_be_loaded_and_run() {
@@ -203,6 +203,20 @@ mod tests {
         assert!(prompts.truncated.is_empty());
         assert_eq!(components.vae.factor(), 4);
         assert!(components.sees_mask());
+
+        // As one file it is the same, its tokenizer included.
+        let single = folder.path().join("new.safetensors");
+        save_single_file(&checkpoint, &single, &SaveOptions::default()).unwrap();
+        let single = Checkpoint::open(&single, &OpenOptions::default()).unwrap();
+        let again = encode_prompts(&single, &load, "an old photograph", "").unwrap();
+        let values = |prompts: &PromptEmbeds| {
+            prompts.positive.flatten_all().and_then(|all| all.to_vec1::<f32>()).unwrap()
+        };
+        assert_eq!(values(&again), values(&prompts));
+        assert_eq!(Components::load(&single, &load).unwrap().vae.factor(), 4);
+        for component in Component::ALL {
+            assert_eq!(single.config(component).unwrap(), checkpoint.config(component).unwrap());
+        }
 
         // The same seed gives the same bytes, another one others; a folder with something in it is left alone.
         let bytes =

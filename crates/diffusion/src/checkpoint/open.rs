@@ -75,6 +75,8 @@ pub struct TokenizerFiles {
     pub special_tokens_map: Option<PathBuf>,
     /// True for single files with an OpenCLIP text encoder (SD 2): the vocabulary is CLIP's, padded with token 0.
     pub open_clip: bool,
+    /// For single files with a text encoder of fewer tokens than CLIP's: how many of CLIP's merges it knows.
+    pub first_merges: Option<usize>,
 }
 
 /// An opened checkpoint: a diffusers folder, one component's folder, or a single file.
@@ -244,9 +246,9 @@ impl Checkpoint {
     /// The tokenizer's files, where there are any; single files have none.
     #[must_use]
     pub fn tokenizer_files(&self) -> TokenizerFiles {
-        let (folder, open_clip) = match &self.layout {
-            Layout::Folder(folder) => (folder.tokenizer(), false),
-            Layout::SingleFile(file) => (None, file.is_open_clip()),
+        let (folder, open_clip, first_merges) = match &self.layout {
+            Layout::Folder(folder) => (folder.tokenizer(), false, None),
+            Layout::SingleFile(file) => (None, file.is_open_clip(), file.first_merges()),
         };
         let file = |name: &str| {
             folder.as_ref().map(|folder| folder.join(name)).filter(|path| path.is_file())
@@ -259,6 +261,7 @@ impl Checkpoint {
             tokenizer_config: file("tokenizer_config.json"),
             special_tokens_map: file("special_tokens_map.json"),
             open_clip,
+            first_merges,
         }
     }
 

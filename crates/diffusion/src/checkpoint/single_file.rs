@@ -41,7 +41,11 @@ impl SingleFile {
     /// # Errors
     /// [`DiffusionError::Checkpoint`] if the file is damaged, or holds something else than Stable Diffusion 1.x or 2.x.
     pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
-        let file = open_weights(path)?;
+        Self::of_file(open_weights(path)?, options)
+    }
+
+    /// [`SingleFile::open`] of a file that is open already.
+    pub(super) fn of_file(file: Arc<dyn TensorFile>, options: &OpenOptions) -> Result<Self> {
         let shapes = Shapes::new(file.as_ref());
         let given = options.config.as_deref().map(|path| Folder::open(path, None)).transpose()?;
 
@@ -63,7 +67,7 @@ impl SingleFile {
                 "expected a Stable Diffusion 1.x or 2.x checkpoint, found {}",
                 describe(&file.names())
             );
-            return Err(DiffusionError::checkpoint(path, problem));
+            return Err(DiffusionError::checkpoint(file.origin(), problem));
         }
         let unet = components.get(&Component::Unet).map(|(_, config)| config);
         let mut scheduler = infer::scheduler(file.as_ref(), unet);
@@ -117,7 +121,19 @@ impl SingleFile {
     pub(super) fn is_open_clip(&self) -> bool {
         self.components.values().any(|(naming, _)| *naming == Naming::OpenClip)
     }
+
+    /// How many of CLIP's merges the text encoder knows, if not all.
+    pub(super) fn first_merges(&self) -> Option<usize> {
+        let (_, config) = self.components.get(&Component::TextEncoder)?;
+        let tokens = config["vocab_size"].as_u64().filter(|&tokens| tokens < CLIP_TOKENS)?;
+        tokens.checked_sub(UNMERGED).map(|merges| merges as usize)
+    }
 }
+
+/// Tokens of CLIP's vocabulary that are no merges: bytes, bytes that end a word, start and end.
+const UNMERGED: u64 = 514;
+/// All of its tokens.
+const CLIP_TOKENS: u64 = 49_408;
 
 /// A configuration in the file's metadata.
 fn known_config(file: &dyn TensorFile, component: &str) -> Result<Option<Value>> {

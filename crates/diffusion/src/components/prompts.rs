@@ -83,13 +83,17 @@ pub fn encode_prompts(
     Ok(PromptEmbeds { positive, negative, truncated })
 }
 
-/// The checkpoint's tokenizer; single files have none, but the vocabulary is always CLIP's.
+/// The checkpoint's tokenizer; single files have none, but the vocabulary is always CLIP's, or its
+/// beginning.
 fn tokenizer(checkpoint: &Checkpoint) -> Result<ClipTokenizer> {
     let files = checkpoint.tokenizer_files();
     let folder = files.tokenizer.as_deref().or(files.vocab.as_deref()).and_then(Path::parent);
     match folder {
         Some(folder) => ClipTokenizer::open(folder),
         None if files.open_clip => ClipTokenizer::built_in_sd2(),
-        None => ClipTokenizer::built_in(),
+        None => match files.first_merges {
+            Some(merges) => ClipTokenizer::built_in_of(merges),
+            None => ClipTokenizer::built_in(),
+        },
     }
 }

@@ -95,8 +95,20 @@ impl ClipTokenizer {
     }
 
     fn built_in_padded_with(pad: &str) -> Result<Self> {
+        Self::built_in_vocabulary(pad, Vocabulary::clip()?)
+    }
+
+    /// CLIP's vocabulary with its first `merges` alone, as [`write_small_tokenizer`] writes it.
+    ///
+    /// # Errors
+    /// None: the vocabulary is part of the crate.
+    pub fn built_in_of(merges: usize) -> Result<Self> {
+        Self::built_in_vocabulary("<|endoftext|>", Vocabulary::clip_of(merges)?)
+    }
+
+    fn built_in_vocabulary(pad: &str, vocabulary: Vocabulary) -> Result<Self> {
         let settings = Settings::stable_diffusion(pad);
-        Self::build(Path::new("built-in vocabulary"), Vocabulary::clip()?, &settings)
+        Self::build(Path::new("built-in vocabulary"), vocabulary, &settings)
     }
 
     fn build(origin: &Path, vocabulary: Vocabulary, settings: &Settings) -> Result<Self> {

@@ -48,8 +48,7 @@ impl AutoencoderStudent {
         Ok(Self { vae: AutoencoderKl::load(&config, params)?, checkpoint, seed })
     }
 
-    /// The PSNR of a page's reconstruction, and the sum of its latents, of their squares with their variances, and how many
-    /// there are.
+    /// The PSNR of a page's reconstruction, in dB, and sums over its latents.
     fn reconstructed(&self, page: &Page) -> Result<(f64, Moments)> {
         // What is left over at the right and below is not looked at.
         let factor = self.vae.config().down_factor();
@@ -61,13 +60,14 @@ impl AutoencoderStudent {
         let channels = latents.dim(3)? / 2;
         let moments = latents.flatten_all()?.to_vec1::<f32>()?;
         let mut sums = Moments::default();
+        let [low, high] = LOG_VARIANCE;
         for pixel in moments.chunks_exact(2 * channels) {
             let (means, log_variances) = pixel.split_at(channels);
             for (&mean, &log_variance) in means.iter().zip(log_variances) {
                 let mean = f64::from(mean);
                 sums.count += 1.0;
                 sums.sum += mean;
-                sums.squares += mean * mean + f64::from(log_variance).exp();
+                sums.squares += mean * mean + f64::from(log_variance.clamp(low, high)).exp();
             }
         }
         let means = latents.narrow(3, 0, channels)?.contiguous()?;
@@ -89,7 +89,7 @@ impl AutoencoderStudent {
     }
 }
 
-/// Sums over latents.
+/// Sums over latents, to measure how far they spread: of what they are, and of the squares that are to be expected.
 #[derive(Clone, Copy, Debug, Default)]
 struct Moments {
     count: f64,

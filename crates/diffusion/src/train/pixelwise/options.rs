@@ -52,7 +52,7 @@ impl PixelTask {
         let (widths, blocks, norm_num_groups) = match self {
             Self::Detector => (vec![16, 32, 64, 96, 128], vec![1, 1, 1, 2, 2], Some(8)),
             // What it adds is in proportion to the contrast that it sees, which norms would hide.
-            Self::Refiner => (vec![32, 64, 96, 128, 160], vec![1, 1, 2, 2, 2], None),
+            Self::Refiner => (vec![32, 64, 96, 128, 160], vec![1, 1, 1, 2, 2], None),
             Self::Autoencoder => return None,
         };
         Some(PixelUnetConfig { in_channels, out_channels, widths, blocks, norm_num_groups })
@@ -69,9 +69,14 @@ pub struct PageOptions {
     pub recursive: bool,
     /// Photographs that are held back and judged by. Default: 8.
     pub held_out: usize,
-    /// The shortest and the longest that a photograph's longer side becomes, in pixels (log-uniform); never enlarged.
-    /// Default: 400 to 1600.
+    /// The shortest and the longest that a photograph's longer side becomes, in pixels (log-uniform). Default: 400 to 1600.
     pub longest_side: [usize; 2],
+    /// The strongest enlargement on the way to that, at least 1. Default: 1.5.
+    pub enlarged: f64,
+    /// The share of pages that are turned by a quarter. Default: 0.25.
+    pub turned: f64,
+    /// The share of pages with other colours than the photograph's. Default: 0.5.
+    pub recoloured: f64,
     /// The longest side of a page, which is cut from the photograph. Default: 768.
     pub page_side: usize,
     /// Pages that a step's crops are drawn from. Default: 16.
@@ -84,13 +89,16 @@ pub struct PageOptions {
     pub damage: String,
     /// From the lightest to the worst, within `0 ..= 1`. Default: 0 to 1.
     pub severity: [f32; 2],
-    /// The share of pages without damage, which teach what is none; for the detector. Default: 0.15.
+    /// The share of pages without damage, which teach what is none; for the detector. Default: 0.2.
     pub undamaged: f64,
-    /// The share of pages that look like old prints ([`age`](imaging::damage::age)). Default: 0.6.
+    /// The share of pages that look like old prints ([`age`](imaging::damage::age)). Default: 0.5.
     pub aged: f64,
     /// The share of pages with things drawn in that look like damage and are none
     /// ([`draw_decoys`](imaging::damage::draw_decoys)). Default: 0.5.
     pub decoys: f64,
+    /// The share of pages with a few [things that people make](imaging::damage::DecoyKind::Objects) drawn in, of which
+    /// landscapes have none. Default: 0.4.
+    pub objects: f64,
 }
 
 impl Default for PageOptions {
@@ -100,15 +108,19 @@ impl Default for PageOptions {
             recursive: false,
             held_out: 8,
             longest_side: [400, 1600],
+            enlarged: 1.5,
+            turned: 0.25,
+            recoloured: 0.5,
             page_side: 768,
             pages: 16,
             steps_per_page: 1,
             crop: 128,
             damage: "structural".to_owned(),
             severity: [0.0, 1.0],
-            undamaged: 0.15,
-            aged: 0.6,
+            undamaged: 0.2,
+            aged: 0.5,
             decoys: 0.5,
+            objects: 0.4,
         }
     }
 }
@@ -129,11 +141,17 @@ impl PageOptions {
 
     fn validate(&self) -> Result<()> {
         self.recipe()?;
-        for (name, share) in
-            [("undamaged", self.undamaged), ("aged", self.aged), ("decoys", self.decoys)]
-        {
+        for (name, share) in [
+            ("turned", self.turned),
+            ("recoloured", self.recoloured),
+            ("undamaged", self.undamaged),
+            ("aged", self.aged),
+            ("decoys", self.decoys),
+            ("objects", self.objects),
+        ] {
             check_range(name, share, 0.0, 1.0)?;
         }
+        check_range("enlarged", self.enlarged, 1.0, 8.0)?;
         let [low, high] = self.longest_side;
         for (name, value, least, most) in [
             ("longest_side", low, 64, high),
@@ -210,10 +228,17 @@ impl PixelTrainOptions {
                 ..OptimizerOptions::default()
             },
             pages: match task {
-                PixelTask::Detector | PixelTask::Refiner => PageOptions::default(),
-                PixelTask::Autoencoder => {
-                    PageOptions { undamaged: 0.7, decoys: 0.0, aged: 0.4, ..PageOptions::default() }
+                PixelTask::Detector => PageOptions::default(),
+                PixelTask::Refiner => {
+                    PageOptions { decoys: 0.1, aged: 0.4, objects: 0.2, ..PageOptions::default() }
                 }
+                PixelTask::Autoencoder => PageOptions {
+                    undamaged: 0.7,
+                    decoys: 0.0,
+                    aged: 0.4,
+                    objects: 0.2,
+                    ..PageOptions::default()
+                },
             },
             network: task.default_network(),
         }

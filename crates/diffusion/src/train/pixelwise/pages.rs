@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use imaging::damage::{DecoyOptions, age, damage, draw_decoys};
+use imaging::damage::{DecoyKind, DecoyOptions, age, damage, draw_decoys};
 use imaging::fill::{FillOptions, fill};
 use imaging::imgproc::{StructuringElement, dilate};
 use imaging::{ColorType, Image, Mask, Rect, Samples, Silent};
@@ -45,6 +45,10 @@ impl Page {
         let longest = (low + f64::from(random.unit()) * (high - low)).exp().round() as usize;
         let mut clean = cut(photograph, longest, options, &mut random)?;
         let (is_aged, has_decoys) = (random.chance(options.aged), random.chance(options.decoys));
+        if random.chance(options.objects) {
+            let objects = DecoyOptions { kinds: vec![DecoyKind::Objects], count: 1..=3 };
+            clean = draw_decoys(&clean, &objects, sub_seed(seed, "objects"))?;
+        }
         if is_aged {
             clean = age(&clean, seed)?;
         }

@@ -67,8 +67,8 @@ fn line(path: &Path) -> String {
     format!("{name} {}\n", std::fs::metadata(path).map_or(0, |file| file.len()))
 }
 
-/// A photograph whose longer side is at most `longest_side`, cut to a page at a random place and mirrored or not: 8-bit
-/// RGB. The shorter side stays at least as long as a crop.
+/// A photograph whose longer side is about `longest_side`, cut to a page at a random place, mirrored, turned and recoloured or
+/// not: 8-bit RGB. The shorter side stays at least as long as a crop.
 pub(super) fn cut(
     path: &Path,
     longest_side: usize,
@@ -79,15 +79,16 @@ pub(super) fn cut(
     let image = read_image(path, &ReadOptions::default())?;
     let (width, height) = image.size();
     let (longest, shortest) = (width.max(height), width.min(height));
-    if shortest < options.crop {
+    let least = (options.crop as f64 / options.enlarged).ceil() as usize;
+    if shortest < least {
         return Err(DiffusionError::argument(
             path.display().to_string(),
-            format!("at least {0}×{0} pixels, the size of crops", options.crop),
+            format!("at least {least}×{least} pixels, which are enlarged to the size of crops"),
             format!("{width}×{height}"),
         ));
     }
     let wanted = longest_side as f64 / longest as f64;
-    let scale = wanted.max(options.crop as f64 / shortest as f64).min(1.0);
+    let scale = wanted.max(options.crop as f64 / shortest as f64).min(options.enlarged);
     let side = |side: usize| ((side as f64 * scale).round() as usize).max(options.crop);
     let size = (side(width), side(height));
     let page_side = options.page_side;
@@ -100,11 +101,48 @@ pub(super) fn cut(
     let (right, bottom) = (to(x + part_width, size.0, width), to(y + part_height, size.1, height));
     let rect = Rect::new(left, top, (right - left).max(1), (bottom - top).max(1));
     let planes = image.color_planes(rect);
-    let planes: Vec<_> = planes
+    let mut planes: Vec<_> = planes
         .iter()
         .map(|plane| resize_lanczos(plane, part_width, part_height))
         .collect::<Result<_, _>>()?;
-    Ok(rgb8(&planes, random.chance(0.5))?)
+
+    // 3. as it could have been as well
+    let (is_mirrored, is_turned) = (random.chance(0.5), random.chance(options.turned));
+    if random.chance(options.recoloured) {
+        let only = planes[0].clone();
+        planes.resize(3, only);
+        recolour(&mut planes, random);
+    }
+    if is_turned {
+        planes.iter_mut().for_each(|plane| *plane = turned(plane));
+    }
+    Ok(rgb8(&planes, is_mirrored)?)
+}
+
+/// A quarter turn.
+fn turned(plane: &Plane<f32>) -> Plane<f32> {
+    let (width, height) = plane.size();
+    Plane::from_fn(height, width, |x, y| plane.get(y, height - 1 - x))
+}
+
+/// Colours that the photograph does not have, for networks that see few photographs: channels in another order, stronger or
+/// weaker saturation, another gamma and gain of each channel.
+fn recolour(planes: &mut [Plane<f32>], random: &mut SplitMix64) {
+    let mut between = |low: f32, high: f32| low + (high - low) * random.unit();
+    let (saturation, gamma) = (between(0.0, 1.8), between(-0.6, 0.6).exp());
+    let gains = [between(0.75, 1.25), between(0.75, 1.25), between(0.75, 1.25)];
+    let order = [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 2, 1], [1, 0, 2], [2, 1, 0]];
+    let order = order[random.below(order.len())];
+    let count = planes[0].data().len();
+    for at in 0..count {
+        let color = [0, 1, 2].map(|channel: usize| planes[channel].data()[at]);
+        let grey = (color[0] + color[1] + color[2]) / 3.0;
+        for channel in 0..3 {
+            let value = grey + saturation * (color[order[channel]] - grey);
+            let value = (gains[channel] * value.clamp(0.0, 1.0).powf(gamma)).clamp(0.0, 1.0);
+            planes[channel].data_mut()[at] = value;
+        }
+    }
 }
 
 /// One or three planes in `[0, 1]` as an 8-bit RGB picture.

@@ -28,11 +28,13 @@ pub enum DecoyKind {
     Fabric,
     /// Highlights: points of light, glints on water, reflections.
     Sparkles,
+    /// Things that people make: plates, balls, cups, boxes, stripes.
+    Objects,
 }
 
 impl DecoyKind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Hair,
         Self::Grass,
         Self::Branches,
@@ -44,6 +46,7 @@ impl DecoyKind {
         Self::Outlines,
         Self::Fabric,
         Self::Sparkles,
+        Self::Objects,
     ];
 
     /// The name, as [`Display`](fmt::Display) writes it.
@@ -61,6 +64,7 @@ impl DecoyKind {
             Self::Outlines => "outlines",
             Self::Fabric => "fabric",
             Self::Sparkles => "sparkles",
+            Self::Objects => "objects",
         }
     }
 }

@@ -15,6 +15,7 @@ mod fabric;
 mod kind;
 mod lattice;
 mod line;
+mod objects;
 mod outlines;
 mod panels;
 mod quad;
@@ -103,6 +104,7 @@ pub fn draw_decoys(image: &Image, options: &DecoyOptions, seed: u64) -> Result<I
             DecoyKind::Outlines => outlines::draw,
             DecoyKind::Fabric => fabric::draw,
             DecoyKind::Sparkles => sparkles::draw,
+            DecoyKind::Objects => objects::draw,
         };
         draw(&mut scene, &mut random);
     }
