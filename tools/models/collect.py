@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Collects the photographs that the carried models are trained on, from packages of Debian, npm and PyPI.
+"""Collects photographs to train the networks on pixels and the compact checkpoint on, from packages of Debian, npm and PyPI.
 
     python3 tools/models/collect.py --out photographs     # needs Pillow, numpy, apt-get, dpkg-deb, npm and pip
 

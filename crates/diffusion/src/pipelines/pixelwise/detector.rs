@@ -16,7 +16,7 @@ use crate::models::PixelUnet;
 
 /// The longest side of a tile's core: 1024² pixels of 16 channels are 64 MB.
 const SIDE: usize = 896;
-/// What is seen around it; farther away the network's answer changes little.
+/// What is seen around it; beyond it pixels only count in the norms, where there are any.
 const MARGIN: usize = 64;
 
 /// What counts as found.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{Device, Tensor, Var};
+use imaging::Rect;
 use kernels::Recording;
 use serde_json::Value;
 
@@ -48,60 +49,64 @@ impl AutoencoderStudent {
         Ok(Self { vae: AutoencoderKl::load(&config, params)?, checkpoint, seed })
     }
 
-    /// The PSNR of a page's reconstruction, in dB, and sums over its latents.
-    fn reconstructed(&self, page: &Page) -> Result<(f64, Moments)> {
-        // What is left over at the right and below is not looked at.
+    /// The part of a page whose sides the network can halve: what is left over at the right and below is not looked at.
+    fn seen(&self, page: &Page) -> Result<CropBatch> {
         let factor = self.vae.config().down_factor();
-        let rect = page.clean.bounds();
-        let rect =
-            imaging::Rect::new(0, 0, rect.width / factor * factor, rect.height / factor * factor);
-        let batch = CropBatch::new(PixelTask::Autoencoder, &[(page, rect)])?;
-        let latents = self.vae.encode_pixels(&batch.input)?.detach();
-        let channels = latents.dim(3)? / 2;
-        let moments = latents.flatten_all()?.to_vec1::<f32>()?;
-        let mut sums = Moments::default();
+        let (width, height) = page.clean.size();
+        let rect = Rect::new(0, 0, width / factor * factor, height / factor * factor);
+        CropBatch::new(PixelTask::Autoencoder, &[(page, rect)])
+    }
+
+    /// The moments of its latents; how far they spread is added to `spread`.
+    fn encode(&self, seen: &CropBatch, spread: &mut Spread) -> Result<Tensor> {
+        let moments = self.vae.encode_pixels(&seen.input)?.detach();
+        let channels = moments.dim(3)?;
         let [low, high] = LOG_VARIANCE;
-        for pixel in moments.chunks_exact(2 * channels) {
-            let (means, log_variances) = pixel.split_at(channels);
+        for pixel in moments.flatten_all()?.to_vec1::<f32>()?.chunks_exact(channels) {
+            let (means, log_variances) = pixel.split_at(channels / 2);
             for (&mean, &log_variance) in means.iter().zip(log_variances) {
-                let mean = f64::from(mean);
-                sums.count += 1.0;
-                sums.sum += mean;
-                sums.squares += mean * mean + f64::from(log_variance.clamp(low, high)).exp();
+                let variance = f64::from(log_variance.clamp(low, high)).exp();
+                spread.add(f64::from(mean), variance);
             }
         }
-        let means = latents.narrow(3, 0, channels)?.contiguous()?;
+        Ok(moments)
+    }
+
+    /// The PSNR of the most likely reconstruction, in dB.
+    fn psnr(&self, seen: &CropBatch, moments: &Tensor) -> Result<f64> {
+        let means = moments.narrow(3, 0, moments.dim(3)? / 2)?.contiguous()?;
         let decoded = self.vae.decode_pixels(&means)?.detach().flatten_all()?.to_vec1::<f32>()?;
         let squares =
-            batch.clean.iter().zip(&decoded).map(|(&clean, &decoded)| {
+            seen.clean.iter().zip(&decoded).map(|(&clean, &decoded)| {
                 f64::from(0.5 * (decoded.clamp(-1.0, 1.0) - clean)).powi(2)
             });
         let mse = squares.sum::<f64>() / decoded.len().max(1) as f64;
-        Ok((-10.0 * (mse + 1e-10).log10(), sums))
+        Ok(-10.0 * (mse + 1e-10).log10())
     }
 
-    fn moments(&self, pages: &[Page]) -> Result<Moments> {
-        let mut all = Moments::default();
+    /// How far the latents of pages spread, without decoding them.
+    fn spread(&self, pages: &[Page]) -> Result<Spread> {
+        let mut spread = Spread::default();
         for page in pages {
-            all.add(&self.reconstructed(page)?.1);
+            self.encode(&self.seen(page)?, &mut spread)?;
         }
-        Ok(all)
+        Ok(spread)
     }
 }
 
 /// Sums over latents, to measure how far they spread: of what they are, and of the squares that are to be expected.
 #[derive(Clone, Copy, Debug, Default)]
-struct Moments {
+struct Spread {
     count: f64,
     sum: f64,
     squares: f64,
 }
 
-impl Moments {
-    fn add(&mut self, other: &Self) {
-        self.count += other.count;
-        self.sum += other.sum;
-        self.squares += other.squares;
+impl Spread {
+    fn add(&mut self, mean: f64, variance: f64) {
+        self.count += 1.0;
+        self.sum += mean;
+        self.squares += mean * mean + variance;
     }
 
     /// Standard deviation about the mean of all.
@@ -173,23 +178,23 @@ impl Student for AutoencoderStudent {
 
     fn judge(&self, pages: &[Page], step: u64) -> Result<LogEntry> {
         let started = Instant::now();
-        let (mut psnr, mut all) = (0.0, Moments::default());
+        let (mut psnr, mut spread) = (0.0, Spread::default());
         for page in pages {
-            let (one, moments) = self.reconstructed(page)?;
-            psnr += one;
-            all.add(&moments);
+            let seen = self.seen(page)?;
+            let moments = self.encode(&seen, &mut spread)?;
+            psnr += self.psnr(&seen, &moments)?;
         }
         let images = pages.len();
         let (psnr, seconds) = (psnr / images.max(1) as f64, started.elapsed().as_secs_f64());
-        Ok(LogEntry::Reconstruction { step, images, psnr, latent_std: all.std(), seconds })
+        Ok(LogEntry::Reconstruction { step, images, psnr, latent_std: spread.std(), seconds })
     }
 
     /// The checkpoint with the trained autoencoder, whose `scaling_factor` brings latents to a standard deviation of 1.
     fn write(&self, optimizer: &Optimizer, output: &Path, judged: &[Page]) -> Result<PathBuf> {
-        let moments = optimizer.with_final_weights(|| self.moments(judged))?;
+        let std = optimizer.with_final_weights(|| self.spread(judged))?.std();
         let mut config = self.checkpoint.config(Component::Vae)?;
-        if let (Some(config), true) = (config.as_object_mut(), moments.std() > 0.0) {
-            let factor = (1e5 / moments.std()).round() / 1e5;
+        if let (Some(config), true) = (config.as_object_mut(), std > 0.0) {
+            let factor = (1e5 / std).round() / 1e5;
             config.insert("scaling_factor".to_owned(), Value::from(factor));
         }
         let tensors = optimizer.final_tensors(PixelTask::Autoencoder.name())?;

@@ -61,39 +61,31 @@ impl Judge {
     }
 }
 
-/// The means over all pages of what a network on pixels scores.
-pub(super) fn of_pixels(
-    unet: &PixelUnet,
-    task: PixelTask,
-    pages: &[Page],
-    step: u64,
-) -> Result<LogEntry> {
+/// How a detector does on pages.
+pub(super) fn detection(unet: &PixelUnet, pages: &[Page], step: u64) -> Result<LogEntry> {
     let started = Instant::now();
-    let score = match task {
-        PixelTask::Detector => detected,
-        PixelTask::Refiner | PixelTask::Autoencoder => refined,
-    };
-    let mut sums = [0.0; 4];
+    let [precision, recall, f1, flagged] = means(pages, |page| detected(unet, page))?;
+    let (images, seconds) = (pages.len(), started.elapsed().as_secs_f64());
+    Ok(LogEntry::Detection { step, images, precision, recall, f1, flagged, seconds })
+}
+
+/// How a refiner does on pages.
+pub(super) fn refinement(unet: &PixelUnet, pages: &[Page], step: u64) -> Result<LogEntry> {
+    let started = Instant::now();
+    let [masked_psnr, filled_masked_psnr] = means(pages, |page| refined(unet, page))?;
+    let (images, seconds) = (pages.len(), started.elapsed().as_secs_f64());
+    Ok(LogEntry::Refinement { step, images, masked_psnr, filled_masked_psnr, seconds })
+}
+
+fn means<const N: usize>(
+    pages: &[Page],
+    score: impl Fn(&Page) -> Result<[f64; N]>,
+) -> Result<[f64; N]> {
+    let mut sums = [0.0; N];
     for page in pages {
-        sums.iter_mut().zip(score(unet, page)?).for_each(|(sum, score)| *sum += score);
+        sums.iter_mut().zip(score(page)?).for_each(|(sum, score)| *sum += score);
     }
-    let images = pages.len();
-    let [a, b, c, d] = sums.map(|sum| sum / images.max(1) as f64);
-    let seconds = started.elapsed().as_secs_f64();
-    Ok(match task {
-        PixelTask::Detector => LogEntry::Detection {
-            step,
-            images,
-            precision: a,
-            recall: b,
-            f1: c,
-            flagged: d,
-            seconds,
-        },
-        PixelTask::Refiner | PixelTask::Autoencoder => {
-            LogEntry::Refinement { step, images, masked_psnr: a, filled_masked_psnr: b, seconds }
-        }
-    })
+    Ok(sums.map(|sum| sum / pages.len().max(1) as f64))
 }
 
 /// What the network says of a whole page.
@@ -119,7 +111,7 @@ fn detected(unet: &PixelUnet, page: &Page) -> Result<[f64; 4]> {
 }
 
 /// The PSNR over masked pixels with the network and without.
-fn refined(unet: &PixelUnet, page: &Page) -> Result<[f64; 4]> {
+fn refined(unet: &PixelUnet, page: &Page) -> Result<[f64; 2]> {
     let (residual, batch) = output(unet, PixelTask::Refiner, page)?;
     let psnr = |added: &dyn Fn(usize) -> f32| {
         let (mut sum, mut count) = (0.0, 0);
@@ -131,5 +123,5 @@ fn refined(unet: &PixelUnet, page: &Page) -> Result<[f64; 4]> {
         }
         -10.0 * (sum / f64::from(count.max(1)) + 1e-8).log10()
     };
-    Ok([psnr(&|i| residual[i]), psnr(&|_| 0.0), 0.0, 0.0])
+    Ok([psnr(&|i| residual[i]), psnr(&|_| 0.0)])
 }

@@ -82,7 +82,10 @@ impl Student for PixelStudent {
     }
 
     fn judge(&self, pages: &[Page], step: u64) -> Result<LogEntry> {
-        judge::of_pixels(&self.unet, self.task, pages, step)
+        match self.task {
+            PixelTask::Detector => judge::detection(&self.unet, pages, step),
+            _ => judge::refinement(&self.unet, pages, step),
+        }
     }
 
     fn write(&self, optimizer: &Optimizer, output: &Path, _: &[Page]) -> Result<PathBuf> {
