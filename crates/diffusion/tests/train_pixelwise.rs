@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use diffusion::checkpoint::{Checkpoint, Component, NewCheckpoint, OpenOptions, write_new};
 use diffusion::pipelines::pixelwise::{LearnedDetectParams, LearnedDetector, Refiner};
 use diffusion::train::pixelwise::{
-    PageOptions, PixelTask, PixelTrainJob, PixelTrainOptions, train_pixelwise,
+    PageOptions, PixelTask, PixelTrainJob, PixelTrainOptions, export_pages, train_pixelwise,
 };
 use diffusion::train::{LogEntry, TrainObserver, TrainReport, read_log};
 use imaging::fill::FillOptions;
@@ -140,6 +140,47 @@ fn what_makes_no_sense_is_refused_before_anything_is_written() {
         let error = run(&options, &output, false, &Silent).expect_err(word).to_string();
         assert!(error.contains(word) && !error.contains('\n'), "{error}");
         assert!(!output.exists(), "{word}");
+    }
+}
+
+#[test]
+fn pages_are_written_for_other_trainers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = options(PixelTask::Refiner, photographs(folder.path(), 3), 4);
+    let export = |name: &str, count: u64, resume: bool, observer: &dyn TrainObserver| {
+        let output = folder.path().join(name);
+        let job = PixelTrainJob {
+            options: &options,
+            checkpoint: None,
+            output: &output,
+            resume,
+            force: false,
+        };
+        export_pages(job, count, observer).expect("pages")
+    };
+    assert_eq!(export("once", 5, false, &Silent), 5);
+    assert_eq!(export("parts", 2, false, &Silent), 2);
+    assert_eq!(export("parts", 5, true, &StopAfter(0, 0.into())), 0);
+    assert_eq!(export("parts", 5, true, &Silent), 5);
+    for number in 0..5 {
+        let path = |name: &str| folder.path().join(format!("{name}/pages/{number:06}.safetensors"));
+        let bytes = |path: PathBuf| std::fs::read(path).expect("a page");
+        assert_eq!(bytes(path("once")), bytes(path("parts")), "{number}");
+
+        let page = candle_core::safetensors::load(path("once"), &candle_core::Device::Cpu)
+            .expect("tensors");
+        let values = |name: &str| {
+            page[name].flatten_all().and_then(|all| all.to_vec1::<u8>()).expect("u8 values")
+        };
+        let (clean, shown, mask) = (values("clean"), values("shown"), values("mask"));
+        let (height, width) = page["mask"].dims2().expect("a mask");
+        assert_eq!(page["clean"].dims(), [height, width, 3]);
+        assert_eq!(page["shown"].dims(), [height, width, 3]);
+        let kept = |(pixel, &mask): (usize, &u8)| {
+            mask == 1 || clean[3 * pixel..3 * pixel + 3] == shown[3 * pixel..3 * pixel + 3]
+        };
+        assert!(mask.iter().enumerate().all(kept), "filled outside the mask");
+        assert!(mask.contains(&1) && mask.iter().all(|&value| value <= 1));
     }
 }
 

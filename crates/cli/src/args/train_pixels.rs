@@ -79,6 +79,11 @@ pub(crate) struct PixelRunArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) steps: Option<u64>,
 
+    /// Write the first N pages that the run would be trained on into pages/ in the folder, and train nothing: for programs that
+    /// train the same network on a GPU
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) pages_only: Option<u64>,
+
     /// The seed of everything random [default: 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub(crate) seed: Option<u64>,

@@ -3,7 +3,9 @@
 use anyhow::Context as _;
 use diffusion::checkpoint::Checkpoint;
 use diffusion::train::TrainReport;
-use diffusion::train::pixelwise::{PixelTask, PixelTrainJob, PixelTrainOptions, train_pixelwise};
+use diffusion::train::pixelwise::{
+    PixelTask, PixelTrainJob, PixelTrainOptions, export_pages, train_pixelwise,
+};
 
 use super::train::{Watcher, read_text};
 use crate::args::{PixelCommonArgs, TrainAutoencoderArgs, TrainPixelsArgs};
@@ -61,6 +63,9 @@ fn train(
     options.validate()?;
     let (output, resume, force) = (&args.output, args.run.resume, args.run.force);
     let job = PixelTrainJob { options, checkpoint, output, resume, force };
+    if let Some(count) = args.run.pages_only {
+        return write_pages(job, count, context);
+    }
     let watcher = Watcher::new(context);
     let report = train_pixelwise(job, &watcher)?;
     watcher.finish();
@@ -74,6 +79,19 @@ fn train(
     let TrainReport { steps, total_steps, .. } = report;
     context
         .error(&format!("interrupted: {steps} of {total_steps} steps are done; --resume goes on"));
+    Ok(Outcome::Interrupted)
+}
+
+fn write_pages(job: PixelTrainJob<'_>, count: u64, context: &Context) -> anyhow::Result<Outcome> {
+    let watcher = Watcher::new(context);
+    let done = export_pages(job, count, &watcher)?;
+    watcher.finish();
+    let folder = job.output.join("pages");
+    if done == count {
+        context.status(&format!("{count} pages → {}", folder.display()));
+        return Ok(Outcome::Done);
+    }
+    context.error(&format!("interrupted: {done} of {count} pages are done; --resume goes on"));
     Ok(Outcome::Interrupted)
 }
 

@@ -7,6 +7,7 @@
 
 mod autoencoder;
 mod crops;
+mod export;
 mod judge;
 mod loss;
 mod options;
@@ -15,5 +16,6 @@ mod photographs;
 mod student;
 mod trainer;
 
+pub use self::export::export_pages;
 pub use self::options::{PageOptions, PixelTask, PixelTrainOptions};
 pub use self::trainer::{PixelTrainJob, train_pixelwise};

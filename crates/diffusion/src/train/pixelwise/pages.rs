@@ -144,14 +144,17 @@ impl<'a> Pages<'a> {
         let missing: Vec<_> = numbers.filter(|number| !self.made.contains_key(number)).collect();
         let made: Vec<_> = missing
             .into_par_iter()
-            .map(|number| {
-                let photograph = self.photographs.of_page(number, self.seed);
-                let seed = sub_seed(self.seed, &format!("page {number}"));
-                Ok((number, Page::make(photograph, self.task, self.options, seed)?))
-            })
+            .map(|number| Ok((number, self.make(number)?)))
             .collect::<Result<_>>()?;
         self.made.extend(made);
         Ok(())
+    }
+
+    /// A page by its number.
+    pub(super) fn make(&self, number: u64) -> Result<Page> {
+        let photograph = self.photographs.of_page(number, self.seed);
+        let seed = sub_seed(self.seed, &format!("page {number}"));
+        Page::make(photograph, self.task, self.options, seed)
     }
 
     /// One of the pages in use.
