@@ -33,6 +33,13 @@ impl Context {
         Ok(Self { quiet: args.quiet, cancel: CancelToken::listening(), progress, stage })
     }
 
+    /// The same surroundings for a thread that outlives the verb's function.
+    pub(crate) fn shared(&self) -> Self {
+        let progress = self.progress.shared();
+        let stage = progress.stage_line("");
+        Self { quiet: self.quiet, cancel: self.cancel.clone(), progress, stage }
+    }
+
     /// The flag that Ctrl-C sets.
     pub(crate) const fn cancel(&self) -> &CancelToken {
         &self.cancel

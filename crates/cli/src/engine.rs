@@ -26,7 +26,12 @@ pub(crate) struct Engine {
 impl Engine {
     /// What restores pictures with this model.
     pub(crate) const fn restorer(&self) -> Restorer<'_> {
-        Restorer { components: &self.components, prompts: &self.prompts, options: &self.options }
+        self.restorer_with(&self.options)
+    }
+
+    /// The same with other options than it was loaded with.
+    pub(crate) const fn restorer_with<'a>(&'a self, options: &'a RestoreOptions) -> Restorer<'a> {
+        Restorer { components: &self.components, prompts: &self.prompts, options }
     }
 }
 

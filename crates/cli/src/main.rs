@@ -14,6 +14,7 @@ mod masks;
 mod outputs;
 mod panics;
 mod progress;
+mod serving;
 
 use std::process::ExitCode;
 

@@ -18,6 +18,11 @@ impl Progress {
         Self(shown.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr())))
     }
 
+    /// The same bars.
+    pub(crate) fn shared(&self) -> Self {
+        Self(self.0.clone())
+    }
+
     /// True if someone watches.
     pub(crate) const fn is_shown(&self) -> bool {
         self.0.is_some()

@@ -1,6 +1,20 @@
 //! How a long procedure tells how far it is, and learns that it should stop.
 
 use crate::error::{ImagingError, Result};
+use crate::image::Image;
+
+/// Where a procedure is that looks at a picture through windows, in several steps each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// The window that is being worked on, from 1. Of several at once, the last.
+    pub window: usize,
+    /// Windows in all.
+    pub windows: usize,
+    /// The step in this window that has been made, from 1; 0 before the first.
+    pub step: usize,
+    /// Steps in this window.
+    pub steps: usize,
+}
 
 /// Receives progress and can ask for a stop. Called from any thread.
 ///
@@ -9,6 +23,16 @@ pub trait Observer: Sync {
     /// `done` of `total` units of `stage` are finished. Units are the stage's own (windows, rows, images).
     fn progress(&self, stage: &'static str, done: u64, total: u64) {
         let _ = (stage, done, total);
+    }
+
+    /// Where the procedure is, if it has windows and steps; beside [`Observer::progress`], which tells how far all of it is.
+    fn window_step(&self, at: Step) {
+        let _ = at;
+    }
+
+    /// The picture as it is so far, when more of it has been repainted. Only long procedures say so.
+    fn painted(&self, image: &Image) {
+        let _ = image;
     }
 
     /// True once the work should stop; procedures look at it at least several times a second.

@@ -133,16 +133,31 @@ impl DetectionArgs {
         classical: DetectParams,
         dilate: Option<usize>,
     ) -> anyhow::Result<Arc<dyn Detector>> {
+        match self.network(dilate)? {
+            Some((_, network)) => Ok(Arc::new(network)),
+            None => Ok(Arc::new(classical)),
+        }
+    }
+
+    /// The network that was asked for and its file; `None` for the classical way.
+    ///
+    /// # Errors
+    /// As [`DetectionArgs::detector`].
+    pub(crate) fn network(
+        &self,
+        dilate: Option<usize>,
+    ) -> anyhow::Result<Option<(&Path, LearnedDetector)>> {
         if self.detector == Path::new("classical") {
             if self.threshold.is_some() {
                 return Err(exit::usage("--threshold is for networks: --detector FILE"));
             }
-            return Ok(Arc::new(classical));
+            return Ok(None);
         }
         let mut params = LearnedDetectParams::default();
         set(&mut params.threshold, self.threshold);
         set(&mut params.dilate, dilate);
-        Ok(Arc::new(LearnedDetector::open(&self.detector)?.with_params(params)?))
+        let network = LearnedDetector::open(&self.detector)?.with_params(params)?;
+        Ok(Some((&self.detector, network)))
     }
 
     fn apply(&self, params: &mut DetectParams) {

@@ -14,7 +14,7 @@ use imaging::windows::WindowOptions;
 use super::{EngineArgs, number_in};
 
 /// Restoration with a Stable Diffusion checkpoint; all but the first need a model.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct DiffusionArgs {
     /// Repaint with this Stable Diffusion 1.x or 2.x inpainting checkpoint, on top of the classical fill: a
     /// diffusers folder, a single .safetensors or .ckpt file, or an id on the hub
@@ -129,9 +129,14 @@ struct Defaults {
 }
 
 impl DiffusionArgs {
+    /// Every option as if none had been given.
+    pub(crate) fn defaults() -> Self {
+        Defaults::parse_from([""]).diffusion
+    }
+
     /// This model with these LoRAs, everything else as if it had not been given.
     pub(crate) fn of_model(model: &str, lora: &[LoraSpec]) -> Self {
-        let mut args = Defaults::parse_from([""]).diffusion;
+        let mut args = Self::defaults();
         args.model = Some(model.to_owned());
         args.lora = lora.to_vec();
         args

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use diffusion::{DType, Device, DeviceKind, WeightDtype};
 
 /// The device and the dtype.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct EngineArgs {
     /// Where to compute
     #[arg(long, value_enum, value_name = "DEVICE", default_value_t, help_heading = "Engine")]

@@ -12,6 +12,7 @@ mod man;
 mod mask;
 mod model;
 mod restore;
+mod serve;
 mod train;
 mod train_pixels;
 
@@ -31,7 +32,8 @@ pub(crate) use model::{
     FormArg, ModelArgs, ModelCommand, ModelConvertArgs, ModelInfoArgs, ModelMergeArgs,
     ModelNewArgs, ModelPullArgs, ModelRunArgs, ModelStoreArgs, StageArg, StoreDtypeArg,
 };
-pub(crate) use restore::RestoreArgs;
+pub(crate) use restore::{MethodArg, RestoreArgs};
+pub(crate) use serve::ServeArgs;
 pub(crate) use train::TrainArgs;
 pub(crate) use train_pixels::{PixelCommonArgs, TrainAutoencoderArgs, TrainPixelsArgs};
 
@@ -85,6 +87,7 @@ pub(crate) enum Command {
     TrainRefiner(Box<TrainPixelsArgs>),
     TrainAutoencoder(Box<TrainAutoencoderArgs>),
     Evaluate(Box<EvaluateArgs>),
+    Serve(Box<ServeArgs>),
     Model(ModelArgs),
     Bench(BenchArgs),
     Completions(CompletionsArgs),

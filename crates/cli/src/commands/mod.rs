@@ -8,6 +8,7 @@ mod man;
 mod mask;
 mod model;
 mod restore;
+mod serve;
 mod train;
 mod train_pixels;
 
@@ -31,6 +32,7 @@ pub(crate) fn run(command: Command, context: &Context) -> anyhow::Result<Outcome
         Command::TrainRefiner(args) => train_pixels::run(PixelTask::Refiner, &args, context),
         Command::TrainAutoencoder(args) => train_pixels::run_autoencoder(&args, context),
         Command::Evaluate(args) => evaluate::run(&args, context),
+        Command::Serve(args) => serve::run(&args, context),
         Command::Model(args) => model::run(&args, context),
         Command::Bench(args) => bench::run(&args, context),
         Command::Completions(args) => completions::run(&args, context),

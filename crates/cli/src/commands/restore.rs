@@ -7,11 +7,11 @@ use std::time::Instant;
 use diffusion::pipelines::pixelwise::Refiner;
 use imaging::fill::{FillMethod, FillOptions};
 use imaging::io::{self, ReadOptions, WriteOptions};
-use imaging::report::sheet::{SheetOptions, comparison, worst_damage};
+use imaging::report::sheet::restoration;
 use imaging::restore::{
     DETECTED_DILATE, DETECTED_FEATHER, MaskSource, RestoreReport, Restored, restore,
 };
-use imaging::{ColorType, Detector, Image, ImagingError, Mask, Observer, Repainter, Samples};
+use imaging::{ColorType, Detector, Image, ImagingError, Mask, Observer, Repainter};
 use serde::Serialize;
 
 use crate::args::RestoreArgs;
@@ -281,7 +281,8 @@ impl Job for RestoreJob<'_> {
             io::write_mask(path, &mask, &settings.write)?;
         }
         if let (Some(path), Some(before)) = (&files.compare, before) {
-            let sheet = comparison_sheet(&files.input, &before, &mask, &image)?;
+            let name = files.input.file_name().map(|name| name.to_string_lossy());
+            let sheet = restoration(name.as_deref(), &before, &mask, &image)?;
             io::write_image(path, &sheet, &settings.write)?;
         }
         io::write_image(&files.output, &image, &settings.write)?;
@@ -308,23 +309,6 @@ impl Job for RestoreJob<'_> {
             write_s,
         })
     }
-}
-
-/// Damaged → Mask → Restored, and below the part with the most damage enlarged.
-fn comparison_sheet(
-    input: &Path,
-    before: &Image,
-    mask: &Mask,
-    after: &Image,
-) -> imaging::Result<Image> {
-    let weights = Samples::U8(mask.plane().data().to_vec());
-    let mask_image = Image::new(mask.width(), mask.height(), ColorType::Gray, weights)?;
-    let options = SheetOptions {
-        title: input.file_name().map(|name| name.to_string_lossy().into_owned()),
-        focus: worst_damage(mask),
-        ..SheetOptions::default()
-    };
-    comparison(&[("Damaged", before), ("Mask", &mask_image), ("Restored", after)], &options)
 }
 
 fn color_name(image: &Image) -> &'static str {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use candle_core::Tensor;
 use imaging::composite::composite;
 use imaging::windows::Window;
-use imaging::{Image, Mask, Observer, Rect};
+use imaging::{Image, Mask, Observer, Rect, Step};
 
 use super::colour::match_kept_ring;
 use super::denoise::{Conditioning, Kept, denoise, first_step};
@@ -51,13 +51,28 @@ pub(super) struct Progress<'a> {
     observer: &'a dyn Observer,
     done: u64,
     total: u64,
+    at: Step,
 }
 
 impl<'a> Progress<'a> {
     pub(super) fn new(jobs: &[Job], observer: &'a dyn Observer) -> Self {
         let total = jobs.iter().map(|job| job.steps as u64 + 2).sum();
         observer.progress("repaint", 0, total);
-        Self { observer, done: 0, total }
+        let at = Step { windows: jobs.len(), ..Step::default() };
+        Self { observer, done: 0, total, at }
+    }
+
+    /// The next windows, which take `steps` steps.
+    fn begin(&mut self, windows: usize, steps: usize) {
+        self.at = Step { window: self.at.window + windows, step: 0, steps, ..self.at };
+        self.observer.window_step(self.at);
+    }
+
+    /// One more step of these windows is done.
+    fn step(&mut self, windows: usize) -> Result<()> {
+        self.at.step += 1;
+        self.observer.window_step(self.at);
+        self.add(windows)
     }
 
     fn add(&mut self, units: usize) -> Result<()> {
@@ -118,6 +133,7 @@ impl Painter<'_> {
         let [Job { size: (width, height), first, from_noise, steps, .. }, ..] = batch else {
             return Ok(());
         };
+        progress.begin(batch.len(), *steps);
 
         // 1. the windows as tensors
         let started = Instant::now();
@@ -183,7 +199,7 @@ impl Painter<'_> {
             latents,
             &conditioning,
             &mut noise,
-            &mut || progress.add(batch.len()),
+            &mut || progress.step(batch.len()),
         )?;
         self.report.unet_evaluations += steps * batch.len();
         self.report.denoise_time += started.elapsed();
@@ -195,6 +211,7 @@ impl Painter<'_> {
             self.paste(job, &decoded.narrow(0, at, 1)?)?;
         }
         self.report.decode_time += started.elapsed();
+        progress.observer.painted(&self.canvas);
         progress.add(batch.len())
     }
 

@@ -127,6 +127,26 @@ pub(crate) fn draw(panels: &[(&str, &Image)], options: &SheetOptions) -> Result<
     Ok(sheet)
 }
 
+/// A restoration: Damaged → Mask → Restored, and below the part with the most damage enlarged.
+///
+/// # Errors
+/// [`ImagingError::Size`] if the three differ in size.
+pub fn restoration(
+    title: Option<&str>,
+    before: &Image,
+    mask: &Mask,
+    after: &Image,
+) -> Result<Image> {
+    let weights = Samples::U8(mask.plane().data().to_vec());
+    let mask_image = Image::new(mask.width(), mask.height(), ColorType::Gray, weights)?;
+    let options = SheetOptions {
+        title: title.map(str::to_owned),
+        focus: worst_damage(mask),
+        ..SheetOptions::default()
+    };
+    comparison(&[("Damaged", before), ("Mask", &mask_image), ("Restored", after)], &options)
+}
+
 /// The window that holds the most damage, for [`SheetOptions::focus`]; `None` for an empty mask.
 ///
 /// It is about a third of the picture each way, smaller on large pictures so that single pixels can be told apart

@@ -62,6 +62,12 @@ impl LearnedDetector {
         Ok(Self { params, ..self })
     }
 
+    /// What counts as found.
+    #[must_use]
+    pub const fn params(&self) -> LearnedDetectParams {
+        self.params
+    }
+
     /// How probable it is that each pixel is damaged, 0 to 255. Alpha is ignored; 16-bit values are taken as they are.
     ///
     /// # Errors
@@ -86,19 +92,26 @@ impl LearnedDetector {
         observer.progress("detect", total, total);
         Ok(found)
     }
-}
-
-impl Detector for LearnedDetector {
-    fn detect(&self, image: &Image, observer: &dyn Observer) -> imaging::Result<Detection> {
+    /// What counts as found among the [`LearnedDetector::probabilities`] of a picture, whose noise goes into the figures as
+    /// it is: one look at a picture serves every threshold.
+    ///
+    /// # Errors
+    /// `Argument` if the dilation is out of range.
+    pub fn found(&self, probabilities: &Plane<u8>, noise: f32) -> imaging::Result<Detection> {
         let params = &self.params;
-        let probabilities = self.probabilities(image, observer)?;
         let least = (255.0 * params.threshold).round().clamp(1.0, 255.0) as u8;
         let likely = Mask::from_plane(probabilities.map(|p| if p >= least { 255 } else { 0 }));
         let pieces = component_runs(&likely, Connectivity::Eight);
         let core = pieces.select(|_, piece| piece.area >= params.min_area);
-        let stats =
-            DetectionStats { noise: noise_sigma(&image.luma8()), ..DetectionStats::default() };
+        let stats = DetectionStats { noise, ..DetectionStats::default() };
         Detection::of_core(core, params.dilate, &stats)
+    }
+}
+
+impl Detector for LearnedDetector {
+    fn detect(&self, image: &Image, observer: &dyn Observer) -> imaging::Result<Detection> {
+        let probabilities = self.probabilities(image, observer)?;
+        self.found(&probabilities, noise_sigma(&image.luma8()))
     }
 
     fn parameters(&self) -> Value {

@@ -1,0 +1,27 @@
+//! What this server is and can do.
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::Json;
+use serde_json::{Value, json};
+
+use super::{OPENAPI, Shared};
+
+pub(super) async fn about(State(app): State<Shared>) -> Json<Value> {
+    let (waiting, is_running) = app.queue.length();
+    Json(json!({
+        "engine": app.engine.about(),
+        "limits": {
+            "upload_bytes": app.limits.upload_bytes,
+            "pixels": app.limits.pixels,
+            "queue": app.queue.most(),
+            "keep_hours": app.keep_hours,
+        },
+        "queue": { "waiting": waiting, "running": is_running },
+    }))
+}
+
+pub(super) async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
