@@ -119,7 +119,7 @@ pub(crate) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let is_api = request.uri().path().starts_with("/api");
+    let is_api = request.uri().path().starts_with("/api/");
     let headers = request.headers();
     let checked = guard.check_source(headers).and_then(|()| {
         if is_api { Guard::check_site(headers).and_then(|()| guard.check_token(headers)) } else { Ok(()) }

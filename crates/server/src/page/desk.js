@@ -201,8 +201,8 @@ export class Desk {
   /** The mask has been changed by hand. */
   edited() {
     this.showMask();
-    this.saveSoon();
     this.saveSoon.pending = true;
+    this.saveSoon();
     this.tellSoon();
   }
 
@@ -404,7 +404,7 @@ export class Desk {
       const nothing = job.coverage === 0;
       $("outcome").textContent = nothing
         ? "Nothing was marked, so nothing was changed."
-        : `${percent(job.coverage)} of the pixels repaired in ${duration(job.elapsed_s)}. All others are as they were.`;
+        : `Repaired in ${duration(job.elapsed_s)}: ${percent(job.coverage)} of the pixels, soft edges included. All others are as they were.`;
     } else if (state === "failed") {
       $("outcome").textContent = `It did not work: ${job.message}`;
     } else if (state === "cancelled") {

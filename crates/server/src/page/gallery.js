@@ -27,8 +27,9 @@ export class Gallery {
     return [...this.items.values()].map(({ info }) => info).filter(Boolean);
   }
 
-  /** Uploads files one after another; the first one opens. */
+  /** Uploads files, a few at a time; the first one opens. */
   add(files) {
+    let opens = true;
     for (const file of files) {
       if (file.name && !KINDS.test(file.name) && !file.type.startsWith("image/")) {
         toast(`${file.name}: expected a PNG, JPEG, TIFF or WebP image.`, { isError: true });
@@ -37,7 +38,8 @@ export class Gallery {
         toast(`${file.name}: expected at most ${most}, found ${bytes(file.size)}.`, { isError: true });
       } else {
         const key = Symbol(file.name);
-        const item = { key, file, node: this.node(file.name || "Pasted picture") };
+        const item = { key, file, opens, node: this.node(file.name || "Pasted picture") };
+        opens = false;
         item.node.dataset.state = "uploading";
         this.items.set(key, item);
         $("pictures").append(item.node);
@@ -65,10 +67,11 @@ export class Gallery {
         bar.value = share;
         if (share === 1) item.node.dataset.state = "checking";
       });
+      performance.mark("uploaded");
       this.items.delete(item.key);
       item.node.remove();
       this.show(info);
-      if (!this.current) this.open(info.id);
+      if (item.opens || !this.current) this.open(info.id);
     } catch (error) {
       this.items.delete(item.key);
       item.node.remove();

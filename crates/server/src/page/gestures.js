@@ -45,8 +45,6 @@ export function listen(viewer, tools) {
 
   stage.addEventListener("pointerdown", (event) => {
     if (!viewer.width || event.button > 1 || event.target.closest("button")) return;
-    event.preventDefault();
-    stage.focus({ preventScroll: true });
     stage.setPointerCapture(event.pointerId);
     const [x, y] = place(event);
     pointers.set(event.pointerId, [x, y]);

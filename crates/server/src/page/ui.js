@@ -71,9 +71,9 @@ export function settled(milliseconds, run) {
 }
 
 export function percent(share) {
-  if (share === 0) return "0 %";
-  if (share < 0.0001) return "< 0.01 %";
-  return `${(share * 100).toFixed(share < 0.1 ? 2 : 1)} %`;
+  if (share === 0) return "0\u202f%";
+  if (share < 0.0001) return "<\u202f0.01\u202f%";
+  return `${(share * 100).toFixed(share < 0.1 ? 2 : 1)}\u202f%`;
 }
 
 export function duration(seconds) {

@@ -54,6 +54,7 @@ export class Viewer {
 
   setMode(mode) {
     this.mode = mode;
+    this.setBrush(0, 0, 0, false);
     this.draw();
   }
 

@@ -5,6 +5,7 @@ use axum::extract::{FromRequestParts, Query, RawPathParams};
 use axum::http::request::Parts;
 use http_body_util::{BodyExt, Limited};
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use crate::ids::Id;
 use crate::problem::Problem;
@@ -41,11 +42,14 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
 /// Bytes of JSON that are read at most.
 const MAX_JSON: usize = 64 << 10;
 
-/// A JSON body.
+/// A JSON object as a body.
 pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
     let limited = Limited::new(body, MAX_JSON).collect().await;
     let bytes = limited.map_err(|_| Problem::too_large("JSON", MAX_JSON as u64))?.to_bytes();
-    serde_json::from_slice(&bytes).map_err(|error| Problem::malformed(format!("JSON: {error}")))
+    // Read as an object first: a list would be taken for the fields in their order.
+    let object: Result<Map<String, Value>, _> = serde_json::from_slice(&bytes);
+    let value = object.and_then(|object| T::deserialize(Value::Object(object)));
+    value.map_err(|error| Problem::malformed(format!("JSON: {error}")))
 }
 
 /// `?size=` of a view.

@@ -1,0 +1,48 @@
+//! A server that ends, and another on the same folder.
+
+use serde_json::json;
+
+use crate::support::{Site, id, sample};
+
+#[test]
+fn results_stay_what_waited_waits_and_what_ran_runs_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = sample("damaged/cat.png");
+
+    // 1. one is done, one runs, one waits, one has failed
+    let site = Site::on(folder.path(), |_| {});
+    let picture = site.upload("cat.png", &file);
+    let done = site.submit(id(&picture), &json!({}));
+    site.wait_for(&done, &["done"]);
+    let failed = site.submit(id(&picture), &json!({ "method": "fails" }));
+    site.wait_for(&failed, &["failed"]);
+    let result = site.client.get(&format!("/api/jobs/{done}/result")).body;
+    let runs = site.submit(id(&picture), &json!({ "method": "slow" }));
+    site.wait_for(&runs, &["running"]);
+    let waits = site.submit(id(&picture), &json!({ "method": "telea" }));
+    let other = server::Server::open(
+        server::Config { port: 0, ..server::Config::new(site.data.clone()) },
+        site.engine.clone(),
+    );
+    let error = other.expect_err("the folder is in use").to_string();
+    assert!(error.ends_with("found one that another server uses"), "{error}");
+    site.stop();
+
+    // 2. what an interrupted upload and an interrupted removal leave
+    let data = folder.path().join("data");
+    std::fs::create_dir_all(data.join("incoming/abc")).expect("made");
+    let half = data.join("pictures").join("a".repeat(32));
+    std::fs::create_dir_all(&half).expect("made");
+    std::fs::write(half.join("original.png"), &file).expect("written");
+
+    // 3. afterwards
+    let site = Site::on(folder.path(), |_| {});
+    site.engine.gate.open();
+    assert_eq!(site.client.get(&format!("/api/jobs/{done}/result")).body, result);
+    assert_eq!(site.client.get(&format!("/api/pictures/{}/original", id(&picture))).body, file);
+    assert_eq!(site.state(&failed), "failed");
+    site.wait_for(&runs, &["done"]);
+    site.wait_for(&waits, &["done"]);
+    assert!(!half.exists());
+    assert_eq!(std::fs::read_dir(data.join("incoming")).expect("a folder").count(), 0);
+}
