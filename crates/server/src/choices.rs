@@ -102,9 +102,7 @@ impl Choices {
         if let Some(seed) = self.seed {
             within("seed", "below 2^53", seed < 1 << 53, &seed)?;
         }
-        for (name, text) in
-            [("prompt", &self.prompt), ("negative_prompt", &self.negative_prompt)]
-        {
+        for (name, text) in [("prompt", &self.prompt), ("negative_prompt", &self.negative_prompt)] {
             let length = text.as_ref().map_or(0, |text| text.chars().count());
             within(name, "up to 2000 characters", length <= MAX_PROMPT, &length)?;
             let control = text.as_ref().is_some_and(|text| text.chars().any(char::is_control));

@@ -67,7 +67,11 @@ impl Config {
     /// [`ServerError::Setting`] for a token that no header can carry, or none where one is needed.
     pub fn check(&self) -> Result<()> {
         let setting = |name, expected: &str, found: &str| {
-            Err(ServerError::Setting { name, expected: expected.to_owned(), found: found.to_owned() })
+            Err(ServerError::Setting {
+                name,
+                expected: expected.to_owned(),
+                found: found.to_owned(),
+            })
         };
         match &self.token {
             None if !self.host.is_loopback() => {
@@ -87,7 +91,7 @@ impl Config {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            upload_bytes: 512 << 20,
+            upload_bytes: 512_000_000,
             pixels: 300_000_000,
             queue: 64,
             waiting: 256,

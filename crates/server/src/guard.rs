@@ -122,7 +122,11 @@ pub(crate) async fn guard(
     let is_api = request.uri().path().starts_with("/api/");
     let headers = request.headers();
     let checked = guard.check_source(headers).and_then(|()| {
-        if is_api { Guard::check_site(headers).and_then(|()| guard.check_token(headers)) } else { Ok(()) }
+        if is_api {
+            Guard::check_site(headers).and_then(|()| guard.check_token(headers))
+        } else {
+            Ok(())
+        }
     });
     let mut response = match checked {
         Ok(()) => next.run(request).await,

@@ -65,8 +65,8 @@ impl Problem {
 
     /// 413: more bytes than are taken.
     pub(crate) fn too_large(what: &str, limit: u64) -> Self {
-        let limit = if limit >= 1 << 20 {
-            format!("{} MB", limit >> 20)
+        let limit = if limit >= 1_000_000 {
+            format!("{} MB", limit / 1_000_000)
         } else {
             format!("{limit} bytes")
         };

@@ -51,7 +51,7 @@ fn config(args: &ServeArgs) -> anyhow::Result<Config> {
     };
     config.keep = Duration::from_secs_f64(args.keep * 3600.0);
     config.limits = Limits {
-        upload_bytes: u64::from(args.max_upload) << 20,
+        upload_bytes: 1_000_000 * u64::from(args.max_upload),
         pixels: args.read.options().max_pixels,
         queue: usize::from(args.queue),
         job_time: Duration::from_secs(60 * u64::from(args.max_minutes)),
@@ -62,9 +62,8 @@ fn config(args: &ServeArgs) -> anyhow::Result<Config> {
 
 /// Where programs keep what is worth a while: each system has a folder of each user for that.
 fn default_data() -> anyhow::Result<PathBuf> {
-    let set = |name: &str| {
-        std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
-    };
+    let set =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = std::env::home_dir().filter(|home| home.is_absolute());
     let folder = if cfg!(windows) {
         set("LOCALAPPDATA")

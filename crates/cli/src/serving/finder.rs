@@ -46,9 +46,7 @@ impl Finder {
     ) -> imaging::Result<Option<Plane<u8>>> {
         match self {
             Self::Classical(_) => Ok(None),
-            Self::Learned(_, network) => {
-                Ok(Some(network.probabilities(image, observer)?))
-            }
+            Self::Learned(_, network) => Ok(Some(network.probabilities(image, observer)?)),
         }
     }
 

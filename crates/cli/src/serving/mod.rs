@@ -41,9 +41,7 @@ impl PageEngine {
         let fill = args.fill_options();
         let finder = Finder::new(&args.detection, args.preset)?;
         let refiner = match &args.refiner {
-            Some(path) => {
-                Some((path.clone(), Refiner::open(path)?.with_prefill(fill.clone())))
-            }
+            Some(path) => Some((path.clone(), Refiner::open(path)?.with_prefill(fill.clone()))),
             None => None,
         };
         let model = match &args.diffusion.model {

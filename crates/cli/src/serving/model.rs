@@ -106,9 +106,8 @@ impl Model {
     }
 
     fn wish(&self, choices: &Choices) -> Wish {
-        let text = |wanted: &Option<String>, own: &str| {
-            wanted.clone().unwrap_or_else(|| own.to_owned())
-        };
+        let text =
+            |wanted: &Option<String>, own: &str| wanted.clone().unwrap_or_else(|| own.to_owned());
         Wish {
             prompt: text(&choices.prompt, &self.args.prompt),
             negative_prompt: text(&choices.negative_prompt, &self.args.negative_prompt),

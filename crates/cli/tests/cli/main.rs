@@ -12,4 +12,5 @@ mod model;
 mod restore;
 mod restore_model;
 mod scene;
+mod serve;
 mod train;

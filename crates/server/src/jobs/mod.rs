@@ -102,8 +102,17 @@ pub(crate) struct Job {
 
 impl Job {
     pub(crate) fn new(record: JobRecord) -> Self {
-        let JobRecord { id, picture, number, state, choices, created, elapsed_s, coverage, message } =
-            record;
+        let JobRecord {
+            id,
+            picture,
+            number,
+            state,
+            choices,
+            created,
+            elapsed_s,
+            coverage,
+            message,
+        } = record;
         let status = Status {
             id: id.clone(),
             picture: picture.clone(),

@@ -62,8 +62,8 @@ impl Observer for JobObserver<'_> {
             }
             (progress.done, progress.total) = (done, total);
             let spent = times.stage.elapsed().as_secs_f64();
-            progress.eta_s = (done > 0)
-                .then(|| spent * total.saturating_sub(done) as f64 / done as f64);
+            progress.eta_s =
+                (done > 0).then(|| spent * total.saturating_sub(done) as f64 / done as f64);
             status.elapsed_s = self.elapsed().as_secs_f64();
         });
     }

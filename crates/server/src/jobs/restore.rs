@@ -6,9 +6,9 @@ use imaging::{Image, Mask, Observer};
 
 use super::Job;
 use crate::choices::MaskChoice;
+use crate::detection;
 use crate::engine::Engine;
 use crate::problem::Problem;
-use crate::detection;
 use crate::store::{JobFiles, PictureFiles, PictureRecord};
 use crate::views::{ViewSize, write_view};
 

@@ -45,7 +45,13 @@ impl Worker {
         limits: Limits,
     ) -> Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
-        let shop = Shop { engine, store, limits, queue: Arc::clone(&queue), stopping: Arc::clone(&stopping) };
+        let shop = Shop {
+            engine,
+            store,
+            limits,
+            queue: Arc::clone(&queue),
+            stopping: Arc::clone(&stopping),
+        };
         let thread = std::thread::Builder::new().name("restore".to_owned());
         let thread = thread.spawn(move || {
             while let Some(job) = shop.queue.next() {

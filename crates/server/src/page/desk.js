@@ -25,6 +25,7 @@ export class Desk {
     this.mask = null;
     this.job = null;
     this.urls = [];
+    this.turns = {};
     this.saveSoon = settled(700, () => this.save());
     this.findSoon = settled(250, () => this.find());
     this.tellSoon = settled(200, () => this.tellCommand());
@@ -100,13 +101,15 @@ export class Desk {
   }
 
   async showImage(which, path, signal) {
+    const turn = (this.turns[which] = (this.turns[which] ?? 0) + 1);
     const url = URL.createObjectURL(await api.blob(path, signal));
     this.urls.push(url);
     // Decoded before it is shown, so that nothing flickers.
     const ready = new Image();
     ready.src = url;
     await ready.decode().catch(() => {});
-    if (signal.aborted) return;
+    // A later one may have been quicker.
+    if (signal.aborted || turn !== this.turns[which]) return;
     this.viewer[which].src = url;
     this.viewer.draw();
   }
@@ -348,6 +351,7 @@ export class Desk {
         if (signal.aborted) return;
         this.setJob(next);
         if (next.state === "done") this.showResult(true);
+        else if (next.state === "failed" || next.state === "cancelled") this.dropPreview();
         else if (next.progress?.preview > this.preview) this.showPreview(next, signal);
       },
       signal,
@@ -358,10 +362,19 @@ export class Desk {
     this.preview = status.progress.preview;
     try {
       await this.showImage("after", `/api/jobs/${status.id}/view?size=screen`, signal);
+      if (signal.aborted || !this.isBusy) return;
       this.setMode("compare");
     } catch {
       // The next one comes soon.
     }
+    this.showActions();
+  }
+
+  /** What was painted before it stopped is no result. */
+  dropPreview() {
+    this.turns.after = (this.turns.after ?? 0) + 1;
+    this.viewer.after.removeAttribute("src");
+    this.setMode("mask");
     this.showActions();
   }
 

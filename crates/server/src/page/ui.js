@@ -27,6 +27,7 @@ export function icon(name) {
 
 /** Says something for a while; errors stay until they are closed. */
 export function toast(message, { isError = false, action = null } = {}) {
+  for (const shown of $("toasts").children) if (shown.firstChild.textContent === message) shown.remove();
   const close = element("button", { class: "quiet icon-only", "aria-label": "Close", on: { click: () => item.remove() } }, icon("close"));
   const item = element("div", { class: isError ? "toast error" : "toast", role: isError ? "alert" : "status" }, element("p", {}, message));
   if (action) {

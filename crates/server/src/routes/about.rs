@@ -1,9 +1,9 @@
 //! What this server is and can do.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use serde_json::{Value, json};
 
 use super::{OPENAPI, Shared};

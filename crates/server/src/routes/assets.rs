@@ -31,7 +31,10 @@ const ASSETS: [Asset; 14] = [
 
 pub(super) fn router() -> Router<Shared> {
     ASSETS.iter().fold(Router::new(), |router, &(path, media, content)| {
-        router.route(path, get(move |headers: HeaderMap| async move { answer(&headers, media, content) }))
+        router.route(
+            path,
+            get(move |headers: HeaderMap| async move { answer(&headers, media, content) }),
+        )
     })
 }
 
@@ -42,7 +45,8 @@ fn answer(headers: &HeaderMap, media: &'static str, content: &'static str) -> Re
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     let tag = format!("\"{hash:016x}\"");
-    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
+    let known =
+        headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
     let about = [
         (header::CONTENT_TYPE, media.to_owned()),
         (header::CACHE_CONTROL, "no-cache".to_owned()),

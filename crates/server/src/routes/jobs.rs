@@ -83,7 +83,8 @@ pub(super) async fn command(
 ) -> Result<Json<Value>, Problem> {
     let choices = choices(&app, &picture, body).await?;
     let record = app.store.picture(&picture)?;
-    let mask = (choices.mask == MaskChoice::Own).then(|| files::beside(&record.name, "mask", "png"));
+    let mask =
+        (choices.mask == MaskChoice::Own).then(|| files::beside(&record.name, "mask", "png"));
     let words = app.engine.command(&choices, &record.name, mask.as_deref());
     let line = words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
     Ok(Json(json!({ "command": line, "words": words })))
@@ -116,7 +117,9 @@ pub(super) async fn cancel(
 ) -> Result<Json<Status>, Problem> {
     let job = app.store.job(&id)?;
     if job.state().is_final() {
-        return Err(Problem::conflict("expected a restoration that waits or runs, found one that has ended"));
+        return Err(Problem::conflict(
+            "expected a restoration that waits or runs, found one that has ended",
+        ));
     }
     job.cancel();
     if job.end_waiting() {
@@ -284,9 +287,7 @@ fn check_done(job: &Job) -> Result<(), Problem> {
     match job.state() {
         State::Done => Ok(()),
         State::Queued | State::Running => Err(Problem::conflict("it is not done yet")),
-        State::Failed | State::Cancelled => {
-            Err(Problem::conflict("it has ended without a result"))
-        }
+        State::Failed | State::Cancelled => Err(Problem::conflict("it has ended without a result")),
     }
 }
 

@@ -63,8 +63,7 @@ pub(super) async fn detection(
         app.bench
             .run(move |bench, interest| {
                 let image = bench.image(&record, &folder)?;
-                detection::find(engine.as_ref(), &image, &folder, sensitivity, interest)
-                    .map(|_| ())
+                detection::find(engine.as_ref(), &image, &folder, sensitivity, interest).map(|_| ())
             })
             .await?;
     }

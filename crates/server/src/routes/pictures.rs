@@ -17,8 +17,7 @@ use crate::views::{ViewSize, write_view};
 pub(super) fn shown(app: &App, record: &PictureRecord) -> Value {
     let size = (record.width, record.height);
     let view = |size: (usize, usize)| json!({ "width": size.0, "height": size.1 });
-    let jobs: Vec<_> =
-        app.store.jobs(Some(&record.id)).iter().map(|job| job.status()).collect();
+    let jobs: Vec<_> = app.store.jobs(Some(&record.id)).iter().map(|job| job.status()).collect();
     json!({
         "id": record.id,
         "name": record.name,
@@ -37,8 +36,7 @@ pub(super) fn shown(app: &App, record: &PictureRecord) -> Value {
 }
 
 pub(super) async fn list(State(app): State<Shared>) -> Json<Value> {
-    let pictures: Vec<_> =
-        app.store.pictures().iter().map(|record| shown(&app, record)).collect();
+    let pictures: Vec<_> = app.store.pictures().iter().map(|record| shown(&app, record)).collect();
     Json(json!({ "pictures": pictures }))
 }
 

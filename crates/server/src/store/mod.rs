@@ -90,8 +90,7 @@ impl Store {
         }
         make(&incoming)?;
         make(&pictures)?;
-        let store =
-            Self { root: root.to_path_buf(), index: Mutex::default(), _lock: lock };
+        let store = Self { root: root.to_path_buf(), index: Mutex::default(), _lock: lock };
         let waiting = store.take_over(&pictures)?;
         Ok((store, waiting))
     }
@@ -109,7 +108,9 @@ impl Store {
             for job in files::ids_in(&files.jobs())? {
                 let files = self.job_files(&id, &job);
                 match JobRecord::read(&files) {
-                    Some(record) if record.picture == id && record.id == job => records.push(record),
+                    Some(record) if record.picture == id && record.id == job => {
+                        records.push(record)
+                    }
                     _ => files::remove(files.folder()),
                 }
             }
@@ -121,7 +122,8 @@ impl Store {
         for mut record in records {
             if record.state == State::Running {
                 record.state = State::Failed;
-                record.message = Some("the program ended while this was running; start it again".into());
+                record.message =
+                    Some("the program ended while this was running; start it again".into());
                 // Says the same at the next start if it cannot be written now.
                 let _ = record.write(&self.job_files(&record.picture, &record.id));
             }
@@ -265,8 +267,12 @@ impl Store {
     pub(crate) fn remove_picture(&self, id: &Id) -> Result<Vec<Arc<Job>>, Problem> {
         let mut index = self.index();
         index.pictures.remove(id).ok_or_else(|| Problem::missing("picture"))?;
-        let ids: Vec<_> =
-            index.jobs.values().filter(|job| job.picture == *id).map(|job| job.id.clone()).collect();
+        let ids: Vec<_> = index
+            .jobs
+            .values()
+            .filter(|job| job.picture == *id)
+            .map(|job| job.id.clone())
+            .collect();
         let jobs: Vec<_> = ids.iter().filter_map(|id| index.jobs.remove(id)).collect();
         jobs.iter().for_each(|job| job.cancel());
         drop(index);
@@ -296,9 +302,10 @@ impl Store {
             let index = self.index();
             let is_old = |record: &&PictureRecord| {
                 now.saturating_sub(record.used) > keep.as_secs()
-                    && !index.jobs.values().any(|job| {
-                        job.picture == record.id && !job.state().is_final()
-                    })
+                    && !index
+                        .jobs
+                        .values()
+                        .any(|job| job.picture == record.id && !job.state().is_final())
             };
             index.pictures.values().filter(is_old).map(|record| record.id.clone()).collect()
         };

@@ -161,7 +161,10 @@ impl Browser {
 
     /// Chooses files in an input.
     pub(crate) fn choose(&mut self, input: &str, files: &[&Path]) {
-        let found = self.call("Runtime.evaluate", json!({ "expression": format!("document.getElementById('{input}')") }));
+        let found = self.call(
+            "Runtime.evaluate",
+            json!({ "expression": format!("document.getElementById('{input}')") }),
+        );
         let files: Vec<_> = files.iter().map(|file| file.to_string_lossy()).collect();
         self.call(
             "DOM.setFileInputFiles",

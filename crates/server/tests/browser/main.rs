@@ -13,7 +13,9 @@ use imaging::{ColorType, Image, Samples};
 use serde_json::{Value, json};
 
 use cdp::{Browser, browser};
-use support::{Site, assert_only_masked_pixels_differ, decoded, decoded_mask, encoded, eventually, id, sample};
+use support::{
+    Site, assert_only_masked_pixels_differ, decoded, decoded_mask, encoded, eventually, id, sample,
+};
 
 fn url(site: &Site) -> String {
     format!("http://127.0.0.1:{}/", site.client.port)
@@ -51,7 +53,11 @@ fn on_picture(browser: &mut Browser, x: f64, y: f64) -> (f64, f64) {
 }
 
 fn text(browser: &mut Browser, id: &str) -> String {
-    browser.eval(&format!("document.getElementById('{id}').textContent")).as_str().unwrap_or_default().to_owned()
+    browser
+        .eval(&format!("document.getElementById('{id}').textContent"))
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn first_picture(site: &Site) -> Value {
@@ -88,7 +94,8 @@ fn a_person_repairs_a_photograph() {
     eventually(|| site.client.get(&own).status == 200);
     let drawn = decoded_mask(&site.client.get(&own).body);
     let at = |mask: &imaging::Mask, x: f64, y: f64| {
-        mask.plane().get((x * before.width() as f64) as usize, (y * before.height() as f64) as usize)
+        mask.plane()
+            .get((x * before.width() as f64) as usize, (y * before.height() as f64) as usize)
     };
     assert_eq!(at(&found, 0.375, 0.875), 0, "damage where the test draws");
     assert_eq!(at(&drawn, 0.375, 0.875), 255);
@@ -100,17 +107,28 @@ fn a_person_repairs_a_photograph() {
 
     // 3. restored, and compared
     browser.click("restore");
-    browser.wait("document.body.dataset.job === 'done' && !document.getElementById('after').hidden");
+    browser
+        .wait("document.body.dataset.job === 'done' && !document.getElementById('after').hidden");
     browser.settle();
     assert_eq!(browser.eval("document.body.dataset.mode"), "compare");
     keep(&mut browser, "compare-desktop-light");
     let [left, top, width, height] = place(&mut browser, "stage");
     let middle = top + height / 2.0;
-    browser.drag(&[(left + width / 2.0, middle), (left + width * 0.4, middle), (left + width * 0.25, middle)]);
-    assert_eq!(browser.eval("document.getElementById('divider').getAttribute('aria-valuenow')"), "25");
+    browser.drag(&[
+        (left + width / 2.0, middle),
+        (left + width * 0.4, middle),
+        (left + width * 0.25, middle),
+    ]);
+    assert_eq!(
+        browser.eval("document.getElementById('divider').getAttribute('aria-valuenow')"),
+        "25"
+    );
     browser.eval("document.getElementById('divider').focus()");
     browser.key("ArrowRight", 0);
-    assert_eq!(browser.eval("document.getElementById('divider').getAttribute('aria-valuenow')"), "27");
+    assert_eq!(
+        browser.eval("document.getElementById('divider').getAttribute('aria-valuenow')"),
+        "27"
+    );
     browser.theme("dark");
     keep(&mut browser, "compare-desktop-dark");
 
@@ -134,7 +152,8 @@ fn a_person_repairs_a_photograph() {
 
     // 6. the same after a reload, mask and all
     browser.open(&url(&site));
-    browser.wait("document.body.dataset.finding === 'done' && document.body.dataset.job === 'done'");
+    browser
+        .wait("document.body.dataset.finding === 'done' && document.body.dataset.job === 'done'");
     assert_eq!(browser.eval("document.getElementById('as-found').disabled"), false);
     browser.click("mode-mask");
     browser.settle();
@@ -207,7 +226,8 @@ fn waiting_failing_and_stopping_are_told() {
     let broken = folder.path().join("broken.png");
     std::fs::write(&broken, b"\x89PNG\r\n\x1a\nand no more").expect("written");
     browser.choose("files", &[&broken]);
-    browser.wait("document.querySelector('.toast.error p')?.textContent.startsWith('broken.png: ')");
+    browser
+        .wait("document.querySelector('.toast.error p')?.textContent.startsWith('broken.png: ')");
     browser.eval("document.querySelector('.toast button').click()");
     let picture = site.upload("cat.png", &sample("damaged/cat.png"));
     for event in ["drop", "paste"] {
@@ -224,7 +244,9 @@ fn waiting_failing_and_stopping_are_told() {
             }})()",
             id(&picture)
         ));
-        browser.wait(&format!("document.getElementById('picture-name').textContent === '{event}ed.png'"));
+        browser.wait(&format!(
+            "document.getElementById('picture-name').textContent === '{event}ed.png'"
+        ));
         browser.wait("document.body.dataset.finding === 'done'");
     }
 
@@ -251,7 +273,8 @@ fn waiting_failing_and_stopping_are_told() {
     // 3. one that fails
     choose(&mut browser, "fails");
     browser.click("restore");
-    browser.wait("document.getElementById('outcome').textContent === 'It did not work: no such luck'");
+    browser
+        .wait("document.getElementById('outcome').textContent === 'It did not work: no such luck'");
     browser.settle();
     keep(&mut browser, "failed-desktop-light");
 
@@ -265,7 +288,8 @@ fn waiting_failing_and_stopping_are_told() {
     browser.click("export-mask");
     let exported = folder.path().join("pasteed.mask.png");
     eventually(|| exported.exists());
-    let (given, back) = (decoded_mask(&sample("mask/cat.png")), std::fs::read(&exported).expect("a file"));
+    let (given, back) =
+        (decoded_mask(&sample("mask/cat.png")), std::fs::read(&exported).expect("a file"));
     assert_eq!(decoded_mask(&back), given);
 
     // 5. the server goes away

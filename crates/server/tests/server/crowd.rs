@@ -10,7 +10,11 @@ fn picture_of(client: usize) -> Image {
     let (width, height) = (160, 120);
     let samples = (0..width * height).map(|at| {
         let (x, y) = (at % width, at / width);
-        if (70..73).contains(&x) && (20..100).contains(&y) { 255 } else { (20 + 3 * client + y / 8) as u8 }
+        if (70..73).contains(&x) && (20..100).contains(&y) {
+            255
+        } else {
+            (20 + 3 * client + y / 8) as u8
+        }
     });
     Image::new(width, height, ColorType::Gray, Samples::U8(samples.collect())).expect("a picture")
 }
@@ -54,5 +58,8 @@ fn fifty_clients_each_get_their_own_result_and_one_restoration_runs_at_a_time() 
     let about = site.client.get("/api/about").json();
     assert_eq!(about["queue"], json!({ "waiting": 0, "running": false }), "{refused} came back");
     assert_eq!(site.engine.running.lock().expect("not poisoned").0, 1);
-    assert_eq!(site.client.get("/api/pictures").json()["pictures"].as_array().map(Vec::len), Some(50));
+    assert_eq!(
+        site.client.get("/api/pictures").json()["pictures"].as_array().map(Vec::len),
+        Some(50)
+    );
 }

@@ -74,7 +74,12 @@ fn whatever_is_sent_is_answered_as_described_and_never_by_a_failure_of_the_serve
     let mut operations = described(&document);
     // What ends things comes after what asks about them, except that nobody could wait for the events of what is slow.
     operations.sort_by_key(|(method, path, _)| {
-        (!path.ends_with("/cancel"), method != "PUT", method == "DELETE", path.ends_with("{picture}"))
+        (
+            !path.ends_with("/cancel"),
+            method != "PUT",
+            method == "DELETE",
+            path.ends_with("{picture}"),
+        )
     });
     let mut seen = BTreeSet::new();
     for round in 0..25_u64 {
@@ -176,14 +181,20 @@ fn ask(
 
 fn check_answer(document: &Value, operation: &Value, answer: &Answer, request: &str) {
     let described = &operation["responses"][answer.status.to_string()];
-    assert!(!described.is_null(), "{request}: {} is not described: {}", answer.status, answer.text());
+    assert!(
+        !described.is_null(),
+        "{request}: {} is not described: {}",
+        answer.status,
+        answer.text()
+    );
     let described = resolved(document, described);
     let media = answer.header("content-type").split(';').next().unwrap_or_default();
     let Some(content) = described["content"].as_object() else {
         assert!(answer.body.is_empty(), "{request}: {}", answer.text());
         return;
     };
-    let content = content.get(media).unwrap_or_else(|| panic!("{request}: {media} is not described"));
+    let content =
+        content.get(media).unwrap_or_else(|| panic!("{request}: {media} is not described"));
     if media == "application/json" {
         check(document, &content["schema"], &answer.json(), request);
     }

@@ -112,9 +112,8 @@ fn choices_out_of_range_are_named() {
         assert_eq!(answer.message(), message);
     }
     for text in ["", "{", "[]", r#"{"prompt":3}"#, r#"{"model":"/etc/passwd"}"#, "\u{0}"] {
-        let answer = site
-            .client
-            .post(&format!("/api/pictures/{}/jobs", id(&picture)), text.as_bytes());
+        let answer =
+            site.client.post(&format!("/api/pictures/{}/jobs", id(&picture)), text.as_bytes());
         assert_eq!(answer.status, 400, "{text}");
         assert!(answer.message().starts_with("JSON: "), "{text}");
     }

@@ -44,11 +44,19 @@ fn two_hundred_malformed_uploads_are_refused_and_the_server_lives() {
             site.client.post(&format!("/api/pictures?name=scan{how}.png"), &file),
             site.client.put(&mask, &file),
         ] {
-            assert!((400..500).contains(&answer.status), "{how}: {} {}", answer.status, answer.text());
+            assert!(
+                (400..500).contains(&answer.status),
+                "{how}: {} {}",
+                answer.status,
+                answer.text()
+            );
             assert!(!answer.message().is_empty());
         }
     }
-    assert_eq!(site.client.get("/api/pictures").json()["pictures"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        site.client.get("/api/pictures").json()["pictures"].as_array().map(Vec::len),
+        Some(1)
+    );
     assert_eq!(std::fs::read_dir(site.data.join("incoming")).expect("a folder").count(), 0);
     assert_eq!(site.client.get(&mask).status, 404, "no mask was taken");
 }

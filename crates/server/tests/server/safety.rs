@@ -107,5 +107,8 @@ fn every_answer_says_that_it_is_private_to_the_page() {
         assert_eq!(answer.header("cache-control") == "no-store", is_api, "{path}");
     }
     let answer = site.client.send("PATCH", "/api/pictures", &[], b"");
-    assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (405, Some("method_not_allowed")));
+    assert_eq!(
+        (answer.status, answer.json()["error"]["code"].as_str()),
+        (405, Some("method_not_allowed"))
+    );
 }

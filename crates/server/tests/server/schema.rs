@@ -65,7 +65,12 @@ pub(crate) fn check(document: &Value, schema: &Value, value: &Value, place: &str
             for (name, value) in object {
                 let place = format!("{place}.{name}");
                 let property = properties.get(name);
-                check(document, property.unwrap_or_else(|| panic!("{place} is not described")), value, &place);
+                check(
+                    document,
+                    property.unwrap_or_else(|| panic!("{place} is not described")),
+                    value,
+                    &place,
+                );
             }
         }
     }
@@ -102,7 +107,14 @@ pub(crate) fn valid(document: &Value, schema: &Value, dice: &mut Dice) -> Value 
         "string" if schema["pattern"].is_string() => {
             json!((0..32).map(|_| char::from(*dice.pick(b"0123456789abcdef"))).collect::<String>())
         }
-        "string" => json!(*dice.pick(&["", "faces", "telea", "a harbour", "ünïcode ✓", "x".repeat(300).as_str()])),
+        "string" => json!(*dice.pick(&[
+            "",
+            "faces",
+            "telea",
+            "a harbour",
+            "ünïcode ✓",
+            "x".repeat(300).as_str()
+        ])),
         "array" => {
             let length = dice.roll(3);
             (0..length).map(|_| valid(document, &schema["items"], dice)).collect()
@@ -125,15 +137,33 @@ pub(crate) fn valid(document: &Value, schema: &Value, dice: &mut Dice) -> Value 
 /// A value with something wrong in it, most of the time.
 pub(crate) fn invalid(document: &Value, schema: &Value, dice: &mut Dice) -> Value {
     let anything = [
-        json!(null), json!(-1), json!(1e308), json!(18_446_744_073_709_551_615_u64), json!(0.5), json!("x"),
-        json!("../../etc/passwd"), json!([]), json!([[[[]]]]), json!({ "": {} }), json!(true), json!("\u{0}\u{1f}"),
+        json!(null),
+        json!(-1),
+        json!(1e308),
+        json!(18_446_744_073_709_551_615_u64),
+        json!(0.5),
+        json!("x"),
+        json!("../../etc/passwd"),
+        json!([]),
+        json!([[[[]]]]),
+        json!({ "": {} }),
+        json!(true),
+        json!("\u{0}\u{1f}"),
     ];
     let mut value = valid(document, schema, dice);
     if let Value::Object(object) = &mut value {
         let schema = resolved(document, schema);
-        let names: Vec<String> =
-            schema["properties"].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
-        let name = if names.is_empty() || dice.roll(5) == 0 { "unknown".to_owned() } else { dice.pick(&names).clone() };
+        let names: Vec<String> = schema["properties"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.clone())
+            .collect();
+        let name = if names.is_empty() || dice.roll(5) == 0 {
+            "unknown".to_owned()
+        } else {
+            dice.pick(&names).clone()
+        };
         object.insert(name, dice.pick(&anything).clone());
         return value;
     }
