@@ -1,7 +1,7 @@
-//! Short work on decoded pictures, one piece at a time: checking uploads, finding damage, views and sheets.
+//! Short work on decoded pictures: checking uploads, views and sheets at one place, finding damage at another.
 //!
-//! Beside the picture that is being restored, this is the only place where a picture is decoded; so memory is bounded
-//! by two of them, however many clients there are. The last one is kept, as the next request is often about it.
+//! Beside the picture that is being restored, this is the only room where pictures are decoded; so memory is bounded by a
+//! few of them, however many clients there are. The last one is kept, as the next request is often about it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,10 +15,20 @@ use crate::ids::Id;
 use crate::problem::Problem;
 use crate::store::{PictureFiles, PictureRecord};
 
-/// One place to work at, and a queue before it.
+/// Where work is done. Who only wants to look does not wait for a detection, which may take a while.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// Uploads, views, masks and sheets.
+    Look,
+    /// Detection.
+    Find,
+}
+
+/// Two places to work at, and a queue before each.
 #[derive(Debug)]
 pub(crate) struct Workbench {
-    place: Arc<Semaphore>,
+    look: Arc<Semaphore>,
+    find: Arc<Semaphore>,
     waiting: AtomicUsize,
     most_waiting: usize,
     pixels: u64,
@@ -57,7 +67,8 @@ impl Workbench {
     /// Lets `most_waiting` requests wait, and reads pictures of up to `pixels` pixels.
     pub(crate) fn new(most_waiting: usize, pixels: u64) -> Self {
         Self {
-            place: Arc::new(Semaphore::new(1)),
+            look: Arc::new(Semaphore::new(1)),
+            find: Arc::new(Semaphore::new(1)),
             waiting: AtomicUsize::new(0),
             most_waiting,
             pixels,
@@ -65,8 +76,9 @@ impl Workbench {
         }
     }
 
-    /// Runs `work` on a thread of its own when it is its turn. A client that goes away leaves the queue, or stops the work.
-    pub(crate) async fn run<T, F>(self: &Arc<Self>, work: F) -> Result<T, Problem>
+    /// Runs `work` on a thread of its own when it is its turn at this place. A client that goes away leaves the queue, or
+    /// stops the work.
+    pub(crate) async fn run<T, F>(self: &Arc<Self>, place: Place, work: F) -> Result<T, Problem>
     where
         T: Send + 'static,
         F: FnOnce(&Self, &Interest) -> Result<T, Problem> + Send + 'static,
@@ -77,7 +89,11 @@ impl Workbench {
         if waiting >= self.most_waiting {
             return Err(Problem::busy(format!("{waiting} requests are waiting already")));
         }
-        let place = Arc::clone(&self.place).acquire_owned().await;
+        let place = match place {
+            Place::Look => &self.look,
+            Place::Find => &self.find,
+        };
+        let place = Arc::clone(place).acquire_owned().await;
         let place = place.map_err(|_| Problem::stopping())?;
         drop(in_queue);
 

@@ -154,14 +154,17 @@ export class Desk {
     this.finding = new AbortController();
     const { signal } = this.finding;
     const path = `/api/pictures/${info.id}/detection?sensitivity=${this.sensitivity}`;
+    let isWhole = false;
     try {
       this.setFinding("looking");
       if (info.width * info.height >= DRAFT_FROM) {
-        this.take(mask, await decodeGrey(await api.bytes(`${path}&draft=true`, signal)));
+        const first = await decodeGrey(await api.bytes(`${path}&draft=true`, signal));
+        this.take(mask, first);
         performance.mark("overlay-draft");
-        this.setFinding("draft");
+        isWhole = first.width === info.width;
+        if (!isWhole) this.setFinding("draft");
       }
-      this.take(mask, await decodeGrey(await api.bytes(path, signal)));
+      if (!isWhole) this.take(mask, await decodeGrey(await api.bytes(path, signal)));
       performance.mark("overlay");
       this.setFinding("done");
     } catch (error) {

@@ -25,6 +25,7 @@ use crate::jobs::{Job, State, Status};
 use crate::problem::Problem;
 use crate::store::{JobRecord, unix_seconds};
 use crate::views::{ViewSize, write_view};
+use crate::workbench::Place;
 
 pub(super) async fn submit(
     Shared_(app): Shared_<Shared>,
@@ -201,7 +202,7 @@ pub(super) async fn view(
         if !path.exists() {
             let path = path.clone();
             app.bench
-                .run(move |bench, _| {
+                .run(Place::Look, move |bench, _| {
                     let image = read_image(&folder.result(Format::Png), &bench.read_options())?;
                     Ok(write_view(&path, &image, query.size())?)
                 })
@@ -269,7 +270,7 @@ pub(super) async fn comparison(
     if !path.exists() {
         let (path, picture) = (path.clone(), app.store.picture_files(&job.picture));
         app.bench
-            .run(move |bench, _| {
+            .run(Place::Look, move |bench, _| {
                 let before = bench.image(&record, &picture)?;
                 let mask = read_mask(&folder.mask(), &bench.read_options())?;
                 let after = read_image(&folder.result(Format::Png), &bench.read_options())?;

@@ -17,6 +17,7 @@ use super::{Shared, files, upload};
 use crate::detection;
 use crate::ids::Id;
 use crate::problem::Problem;
+use crate::workbench::Place;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,7 +25,7 @@ pub(super) struct DetectionQuery {
     /// 0 to 100.
     #[serde(default = "default_sensitivity")]
     sensitivity: u8,
-    /// True for what a small copy shows.
+    /// True for what a small copy shows, while the whole has not been looked at.
     #[serde(default)]
     draft: bool,
 }
@@ -47,10 +48,11 @@ pub(super) async fn detection(
     let folder = app.store.picture_files(&id);
     let path = folder.detected(sensitivity);
     let engine = Arc::clone(&app.engine);
-    if draft {
+    // Once the detector has seen the whole, that is as quick.
+    if draft && !folder.evidence().exists() && !path.exists() {
         let png = app
             .bench
-            .run(move |bench, interest| {
+            .run(Place::Find, move |bench, interest| {
                 let image = bench.image(&record, &folder)?;
                 let mask = detection::draft(engine.as_ref(), &image, sensitivity, interest)?;
                 png(&mask)
@@ -61,7 +63,7 @@ pub(super) async fn detection(
     }
     if !path.exists() {
         app.bench
-            .run(move |bench, interest| {
+            .run(Place::Find, move |bench, interest| {
                 let image = bench.image(&record, &folder)?;
                 detection::find(engine.as_ref(), &image, &folder, sensitivity, interest).map(|_| ())
             })
@@ -113,7 +115,7 @@ pub(super) async fn put(
     let store = Arc::clone(&app.store);
     let changed = app
         .bench
-        .run(move |bench, _| {
+        .run(Place::Look, move |bench, _| {
             let mask = read_mask(&part.0, &bench.read_options())
                 .map_err(|error| Problem::of_file(error, "the mask"))?;
             let (expected, found) = ((record.width, record.height), mask.size());

@@ -12,6 +12,7 @@ use super::{App, Shared, files};
 use crate::problem::Problem;
 use crate::store::PictureRecord;
 use crate::views::{ViewSize, write_view};
+use crate::workbench::Place;
 
 /// What clients see of a picture.
 pub(super) fn shown(app: &App, record: &PictureRecord) -> Value {
@@ -83,7 +84,7 @@ pub(super) async fn view(
     if !path.exists() {
         let path = path.clone();
         app.bench
-            .run(move |bench, _| {
+            .run(Place::Look, move |bench, _| {
                 let image = bench.image(&record, &folder)?;
                 Ok(write_view(&path, &image, query.size())?)
             })

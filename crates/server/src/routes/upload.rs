@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::body::Body;
@@ -23,6 +23,7 @@ use crate::ids::Id;
 use crate::problem::Problem;
 use crate::store::{PictureFiles, PictureRecord, unix_seconds};
 use crate::views::{ViewSize, write_view};
+use crate::workbench::Place;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,7 +66,7 @@ pub(super) async fn upload(
     let shared = Arc::clone(&app);
     let record = app
         .bench
-        .run(move |bench, _| {
+        .run(Place::Look, move |bench, _| {
             let image = read_image(&part, &bench.read_options())
                 .map_err(|error| Problem::of_file(error, &name))?;
             let format = format_of(&part)?;
@@ -147,8 +148,11 @@ fn describe(id: Id, name: String, format: Format, bytes: u64, image: &Image) -> 
         ColorType::Rgb => "rgb",
         ColorType::Rgba => "rgb+alpha",
     };
-    let now = unix_seconds(SystemTime::now());
+    let now = SystemTime::now();
+    let order = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
+    let now = unix_seconds(now);
     PictureRecord {
+        order,
         id,
         name,
         format,

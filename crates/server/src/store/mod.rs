@@ -100,7 +100,7 @@ impl Store {
         let mut index = self.index();
         for id in files::ids_in(pictures)? {
             let files = self.picture_files(&id);
-            let Some(record) = PictureRecord::read(&files) else {
+            let Some(record) = PictureRecord::read(&files).filter(|record| record.id == id) else {
                 // Only the removal of a picture that was interrupted leaves such a folder.
                 files::remove(files.folder());
                 continue;
@@ -198,7 +198,7 @@ impl Store {
     /// All pictures, the oldest first.
     pub(crate) fn pictures(&self) -> Vec<PictureRecord> {
         let mut all: Vec<_> = self.index().pictures.values().cloned().collect();
-        all.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        all.sort_by(|a, b| (a.order, &a.id).cmp(&(b.order, &b.id)));
         all
     }
 

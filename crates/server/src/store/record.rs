@@ -27,6 +27,8 @@ pub(crate) struct PictureRecord {
     pub(crate) bit_depth: u8,
     /// "gray", "gray+alpha", "rgb" or "rgb+alpha".
     pub(crate) color: String,
+    /// Its place in the order of all pictures: microseconds since 1970.
+    pub(crate) order: u64,
     /// The size of the file.
     pub(crate) bytes: u64,
     /// Seconds since 1970.
