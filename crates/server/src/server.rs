@@ -110,7 +110,6 @@ impl Server {
     }
 
     /// Removes pictures as if it were `now`, when nobody has used them for as long as they are kept; says how many.
-    #[must_use]
     pub fn expiry(&self) -> impl Fn(SystemTime) -> usize + Send + Sync + 'static {
         let (store, keep) = (Arc::clone(&self.store), self.config.keep);
         move |now| store.expire(now, keep)

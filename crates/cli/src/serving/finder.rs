@@ -15,14 +15,14 @@ pub(super) enum Finder {
     /// The classical way: looks at the picture for each sensitivity.
     Classical(DetectParams),
     /// A network: looks once.
-    Learned(PathBuf, LearnedDetector),
+    Learned(PathBuf, Box<LearnedDetector>),
 }
 
 impl Finder {
     /// What the arguments ask for.
     pub(super) fn new(args: &DetectionArgs, preset: PresetArg) -> anyhow::Result<Self> {
         if let Some((path, network)) = args.network(None)? {
-            return Ok(Self::Learned(path.to_path_buf(), network));
+            return Ok(Self::Learned(path.to_path_buf(), Box::new(network)));
         }
         let params = args.params(preset);
         params.validate().map_err(|error| crate::exit::usage(error.to_string()))?;

@@ -137,7 +137,7 @@ impl Model {
         if loaded.as_ref().is_none_or(|loaded| loaded.wish != wish) {
             observer.progress("load", 0, 1);
             *loaded = None;
-            let engine = self.fetch(&wish).map_err(of_loading)?;
+            let engine = self.fetch(&wish).map_err(|error| of_loading(&error))?;
             *loaded = Some(Loaded { wish, engine });
         }
         let Some(Loaded { engine, .. }) = &*loaded else { return Ok(()) };
@@ -157,9 +157,9 @@ pub(super) const fn fixed(strength: Strength) -> Option<f64> {
     }
 }
 
-fn of_loading(error: anyhow::Error) -> ImagingError {
-    if exit::is_cancelled(&error) {
+fn of_loading(error: &anyhow::Error) -> ImagingError {
+    if exit::is_cancelled(error) {
         return ImagingError::Cancelled;
     }
-    ImagingError::Method(exit::flatten(&error).into())
+    ImagingError::Method(exit::flatten(error).into())
 }

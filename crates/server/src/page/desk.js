@@ -1,6 +1,7 @@
 // The picture that is open: its damage, its mask, its restoration.
 
 import * as api from "./api.js";
+import { latest } from "./gallery.js";
 import { Mask } from "./mask.js";
 import { decodeGrey, encodeGrey } from "./png.js";
 import { $, duration, percent, settled, toast } from "./ui.js";
@@ -24,6 +25,8 @@ export class Desk {
     this.info = null;
     this.mask = null;
     this.job = null;
+    /** The last restoration that was finished. */
+    this.result = null;
     this.urls = [];
     this.turns = {};
     this.saveSoon = settled(700, () => this.save());
@@ -56,13 +59,14 @@ export class Desk {
     this.hasFull = { before: false, after: false };
     this.viewer.setPicture(info.width, info.height);
     this.setMode("mask");
+    this.result = info.jobs.findLast(({ state }) => state === "done") ?? null;
     this.setJob(null);
     this.showMask();
     try {
       await this.showImage("before", `/api/pictures/${info.id}/view?size=screen`, signal);
       this.viewer.setMask(this.mask);
       performance.mark("picture");
-      const last = info.jobs.at(-1);
+      const last = latest(info);
       if (last) this.follow(last);
       if (info.mask_revision > 0) await this.fetchOwn(signal);
       else await this.find();
@@ -80,7 +84,7 @@ export class Desk {
     this.watching?.abort();
     this.urls.forEach((url) => URL.revokeObjectURL(url));
     this.urls = [];
-    this.info = this.mask = this.job = null;
+    this.info = this.mask = this.job = this.result = null;
     this.viewer.before.removeAttribute("src");
     this.viewer.after.removeAttribute("src");
     this.viewer.setMask(null);
@@ -117,7 +121,7 @@ export class Desk {
   /** Fetches every pixel once the screen could show them. */
   async sharpen() {
     if (!this.info || this.isSharpening) return;
-    const { info, viewer, job } = this;
+    const { info, viewer, result } = this;
     const reach = info.views.screen.width / info.width;
     if (reach >= 1 || viewer.zoom < reach * 1.3) return;
     this.isSharpening = true;
@@ -127,9 +131,9 @@ export class Desk {
         this.hasFull.before = true;
         await this.showImage("before", `/api/pictures/${info.id}/view?size=full`, signal);
       }
-      if (!this.hasFull.after && job?.state === "done" && viewer.mode === "compare") {
+      if (!this.hasFull.after && result && !this.isBusy && viewer.mode === "compare") {
         this.hasFull.after = true;
-        await this.showImage("after", `/api/jobs/${job.id}/view?size=full`, signal);
+        await this.showImage("after", `/api/jobs/${result.id}/view?size=full`, signal);
       }
     } catch (error) {
       if (error.name !== "AbortError") toast(error.message, { isError: true });
@@ -167,6 +171,8 @@ export class Desk {
       if (!isWhole) this.take(mask, await decodeGrey(await api.bytes(path, signal)));
       performance.mark("overlay");
       this.setFinding("done");
+      // The server keeps a mask that is another one now.
+      if (info.mask_revision > 0) this.edited();
     } catch (error) {
       if (error.name === "AbortError") return;
       this.setFinding("failed");
@@ -341,7 +347,7 @@ export class Desk {
     this.preview = 0;
     this.setJob(status);
     if (["done", "failed", "cancelled"].includes(status.state)) {
-      if (status.state === "done") this.showResult(false);
+      if (this.result) this.showResult();
       return;
     }
     const { info } = this;
@@ -353,7 +359,7 @@ export class Desk {
         this.gallery.mark(info.id);
         if (signal.aborted) return;
         this.setJob(next);
-        if (next.state === "done") this.showResult(true);
+        if (next.state === "done") this.showResult();
         else if (next.state === "failed" || next.state === "cancelled") this.dropPreview();
         else if (next.progress?.preview > this.preview) this.showPreview(next, signal);
       },
@@ -373,20 +379,23 @@ export class Desk {
     this.showActions();
   }
 
-  /** What was painted before it stopped is no result. */
+  /** What was painted before it stopped is no result: the one before, if there is one, is. */
   dropPreview() {
+    if (this.result) {
+      this.showResult();
+      return;
+    }
     this.turns.after = (this.turns.after ?? 0) + 1;
     this.viewer.after.removeAttribute("src");
     this.setMode("mask");
     this.showActions();
   }
 
-  async showResult(opens) {
-    const { job } = this;
+  async showResult() {
     this.hasFull.after = false;
     try {
-      await this.showImage("after", `/api/jobs/${job.id}/view?size=screen`, this.leaving.signal);
-      if (opens || job === this.job) this.setMode("compare");
+      await this.showImage("after", `/api/jobs/${this.result.id}/view?size=screen`, this.leaving.signal);
+      this.setMode("compare");
       this.sharpen();
     } catch (error) {
       if (error.name !== "AbortError") this.fail(error);
@@ -397,6 +406,7 @@ export class Desk {
   setJob(job) {
     this.job = job;
     const { state, progress } = job ?? {};
+    if (state === "done") this.result = job;
     document.body.dataset.job = state ?? "none";
     $("cancel").disabled = false;
     if (this.info) this.gallery.mark(this.info.id);
@@ -429,20 +439,19 @@ export class Desk {
   }
 
   showActions() {
-    const { job, viewer } = this;
-    const isDone = job?.state === "done";
+    const { job, result, viewer } = this;
     $("busy").hidden = !this.isBusy;
     $("restore").hidden = this.isBusy;
     $("restore").disabled = !this.info;
-    $("restore").lastChild.textContent = isDone ? "Restore again" : "Restore";
+    $("restore").lastChild.textContent = result ? "Restore again" : "Restore";
     $("outcome").hidden = !job || this.isBusy;
-    $("results").hidden = !isDone;
+    $("results").hidden = !result || this.isBusy;
     $("mode-compare").disabled = !viewer.after.getAttribute("src");
   }
 
   download(what) {
-    if (this.job?.state === "done") {
-      api.download(`/api/jobs/${this.job.id}/${what}`).catch((error) => this.fail(error));
+    if (this.result) {
+      api.download(`/api/jobs/${this.result.id}/${what}`).catch((error) => this.fail(error));
     }
   }
 }

@@ -6,6 +6,12 @@ import { $, bytes, element, icon, toast } from "./ui.js";
 const AT_A_TIME = 2;
 const KINDS = /\.(png|jpe?g|jpe|jfif|webp|tiff?|btf)$/i;
 
+/** The restoration of a picture that matters most: one on its way, else one that is done, else the last. */
+export function latest({ jobs }) {
+  const on = jobs.findLast(({ state }) => state === "queued" || state === "running");
+  return on ?? jobs.findLast(({ state }) => state === "done") ?? jobs.at(-1);
+}
+
 export class Gallery {
   /** @param events `open(info)`, `changed()`, `closed(id)` */
   constructor(events, limits) {
@@ -65,7 +71,9 @@ export class Gallery {
     try {
       const info = await api.upload(item.file, (share) => {
         bar.value = share;
-        if (share === 1) item.node.dataset.state = "checking";
+        if (share < 1) return;
+        item.node.dataset.state = "checking";
+        performance.mark("sent");
       });
       performance.mark("uploaded");
       this.items.delete(item.key);
@@ -127,7 +135,7 @@ export class Gallery {
   mark(id) {
     const { info, node } = this.items.get(id) ?? {};
     if (!info) return;
-    const state = info.jobs.at(-1)?.state ?? "new";
+    const state = latest(info)?.state ?? "new";
     node.dataset.state = state;
     const says = { done: ", restored", running: ", being restored", queued: ", waiting", failed: ", failed" };
     node.firstChild.setAttribute("aria-label", `${info.name}${says[state] ?? ""}`);

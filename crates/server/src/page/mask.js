@@ -48,6 +48,8 @@ export class Mask {
 
   /** Takes what the detector found, of any size, under what was drawn. */
   setFound({ width, height, values }) {
+    // A mask that came from elsewhere is not lost.
+    if (!this.isDetected) this.remember({ base: this.base, edits: this.edits, hasEdits: this.hasEdits, isDetected: false });
     this.base = resized(values, width, height, this.width, this.height);
     this.isDetected = true;
     this.refresh();

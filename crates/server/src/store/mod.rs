@@ -109,7 +109,7 @@ impl Store {
                 let files = self.job_files(&id, &job);
                 match JobRecord::read(&files) {
                     Some(record) if record.picture == id && record.id == job => {
-                        records.push(record)
+                        records.push(record);
                     }
                     _ => files::remove(files.folder()),
                 }

@@ -70,20 +70,20 @@ impl Browser {
         let (socket, _) = tungstenite::client(&address, stream).expect("a websocket");
         let mut browser =
             Self { process, socket, session: None, next: 0, complaints: Vec::new(), profile };
-        let page = browser.call("Target.createTarget", json!({ "url": "about:blank" }));
+        let page = browser.call("Target.createTarget", &json!({ "url": "about:blank" }));
         let attached = browser.call(
             "Target.attachToTarget",
-            json!({ "targetId": page["targetId"], "flatten": true }),
+            &json!({ "targetId": page["targetId"], "flatten": true }),
         );
         browser.session = attached["sessionId"].as_str().map(str::to_owned);
         for domain in ["Page", "Runtime", "Log", "DOM", "Accessibility"] {
-            browser.call(&format!("{domain}.enable"), json!({}));
+            browser.call(&format!("{domain}.enable"), &json!({}));
         }
         browser
     }
 
     /// Sends a command and waits for its result.
-    pub(crate) fn call(&mut self, method: &str, params: Value) -> Value {
+    pub(crate) fn call(&mut self, method: &str, params: &Value) -> Value {
         self.next += 1;
         let mut message = json!({ "id": self.next, "method": method, "params": params });
         if let Some(session) = &self.session {
@@ -118,7 +118,7 @@ impl Browser {
     pub(crate) fn eval(&mut self, expression: &str) -> Value {
         let params =
             json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
-        let mut result = self.call("Runtime.evaluate", params);
+        let mut result = self.call("Runtime.evaluate", &params);
         assert!(result["exceptionDetails"].is_null(), "{expression}: {result}");
         result["result"]["value"].take()
     }
@@ -133,7 +133,7 @@ impl Browser {
     }
 
     pub(crate) fn open(&mut self, url: &str) {
-        self.call("Page.navigate", json!({ "url": url }));
+        self.call("Page.navigate", &json!({ "url": url }));
         self.wait("document.readyState === 'complete' && document.body.dataset.ready");
     }
 
@@ -142,15 +142,15 @@ impl Browser {
         let scale = if is_phone { 2 } else { 1 };
         self.call(
             "Emulation.setDeviceMetricsOverride",
-            json!({ "width": width, "height": height, "deviceScaleFactor": scale, "mobile": is_phone }),
+            &json!({ "width": width, "height": height, "deviceScaleFactor": scale, "mobile": is_phone }),
         );
-        self.call("Emulation.setTouchEmulationEnabled", json!({ "enabled": is_phone }));
+        self.call("Emulation.setTouchEmulationEnabled", &json!({ "enabled": is_phone }));
         self.settle();
     }
 
     pub(crate) fn theme(&mut self, name: &str) {
         let features = json!([{ "name": "prefers-color-scheme", "value": name }]);
-        self.call("Emulation.setEmulatedMedia", json!({ "features": features }));
+        self.call("Emulation.setEmulatedMedia", &json!({ "features": features }));
         self.settle();
     }
 
@@ -163,12 +163,12 @@ impl Browser {
     pub(crate) fn choose(&mut self, input: &str, files: &[&Path]) {
         let found = self.call(
             "Runtime.evaluate",
-            json!({ "expression": format!("document.getElementById('{input}')") }),
+            &json!({ "expression": format!("document.getElementById('{input}')") }),
         );
         let files: Vec<_> = files.iter().map(|file| file.to_string_lossy()).collect();
         self.call(
             "DOM.setFileInputFiles",
-            json!({ "objectId": found["result"]["objectId"], "files": files }),
+            &json!({ "objectId": found["result"]["objectId"], "files": files }),
         );
     }
 
@@ -182,7 +182,7 @@ impl Browser {
         let mut send = |kind: &str, (x, y): (f64, f64), buttons: u8| {
             self.call(
                 "Input.dispatchMouseEvent",
-                json!({ "type": kind, "x": x, "y": y, "button": "left", "buttons": buttons, "clickCount": 1 }),
+                &json!({ "type": kind, "x": x, "y": y, "button": "left", "buttons": buttons, "clickCount": 1 }),
             );
         };
         send("mousePressed", points[0], 1);
@@ -194,7 +194,7 @@ impl Browser {
     pub(crate) fn wheel(&mut self, x: f64, y: f64, by: f64) {
         self.call(
             "Input.dispatchMouseEvent",
-            json!({ "type": "mouseWheel", "x": x, "y": y, "deltaX": 0, "deltaY": by }),
+            &json!({ "type": "mouseWheel", "x": x, "y": y, "deltaX": 0, "deltaY": by }),
         );
         self.settle();
     }
@@ -208,9 +208,9 @@ impl Browser {
                 .map(|(id, (x, y))| json!({ "x": x, "y": y, "id": id }))
                 .collect();
             let kind = if at == 0 { "touchStart" } else { "touchMove" };
-            self.call("Input.dispatchTouchEvent", json!({ "type": kind, "touchPoints": points }));
+            self.call("Input.dispatchTouchEvent", &json!({ "type": kind, "touchPoints": points }));
         }
-        self.call("Input.dispatchTouchEvent", json!({ "type": "touchEnd", "touchPoints": [] }));
+        self.call("Input.dispatchTouchEvent", &json!({ "type": "touchEnd", "touchPoints": [] }));
         self.settle();
     }
 
@@ -221,7 +221,7 @@ impl Browser {
             let text = if kind == "keyDown" { text } else { "" };
             self.call(
                 "Input.dispatchKeyEvent",
-                json!({ "type": kind, "key": key, "modifiers": modifiers, "text": text }),
+                &json!({ "type": kind, "key": key, "modifiers": modifiers, "text": text }),
             );
         }
         self.settle();
@@ -232,7 +232,7 @@ impl Browser {
         let session = self.session.take();
         self.call(
             "Browser.setDownloadBehavior",
-            json!({ "behavior": "allow", "downloadPath": folder.to_string_lossy() }),
+            &json!({ "behavior": "allow", "downloadPath": folder.to_string_lossy() }),
         );
         self.session = session;
     }
@@ -240,14 +240,14 @@ impl Browser {
     /// What is on the screen, as a JPEG file.
     pub(crate) fn screenshot(&mut self) -> Vec<u8> {
         let params = json!({ "format": "jpeg", "quality": 85 });
-        let shot = self.call("Page.captureScreenshot", params);
+        let shot = self.call("Page.captureScreenshot", &params);
         base64(shot["data"].as_str().expect("an image"))
     }
 
     /// Everything that can be operated and has no name for those who do not see it.
     pub(crate) fn nameless(&mut self) -> Vec<String> {
         let roles = ["button", "slider", "textbox", "spinbutton", "combobox", "link", "dialog"];
-        let tree = self.call("Accessibility.getFullAXTree", json!({}));
+        let tree = self.call("Accessibility.getFullAXTree", &json!({}));
         let nodes = tree["nodes"].as_array().cloned().unwrap_or_default();
         nodes
             .iter()

@@ -306,7 +306,7 @@ fn a_server_with_a_token_asks_for_it() {
     let site = Site::with(|config| config.token = Some("correct-horse".to_owned()));
     site.upload("cat.png", &sample("damaged/cat.png"));
     browser.screen(1280, 800, false);
-    browser.call("Page.navigate", json!({ "url": url(&site) }));
+    browser.call("Page.navigate", &json!({ "url": url(&site) }));
     browser.wait("document.getElementById('token-dialog')?.open");
     keep(&mut browser, "token-desktop-light");
     browser.eval("document.getElementById('token').value = 'wrong'");
@@ -349,8 +349,15 @@ fn a_scan_of_12_megapixels_is_looked_at_pixel_by_pixel() {
     let path = folder.path().join("scan.jpg");
     std::fs::write(&path, encoded(&scan(), "jpg")).expect("written");
     browser.screen(1280, 800, false);
-    browser.open(&url(&site));
-    let paint = browser.eval("performance.getEntriesByName('first-paint')[0]?.startTime");
+    let mut paints: Vec<f64> = (0..7)
+        .map(|_| {
+            browser.open(&url(&site));
+            browser.wait("performance.getEntriesByName('first-paint').length");
+            let paint = browser.eval("performance.getEntriesByName('first-paint')[0].startTime");
+            paint.as_f64().expect("a time")
+        })
+        .collect();
+    paints.sort_by(f64::total_cmp);
     browser.choose("files", &[&path]);
     browser.wait("document.body.dataset.finding === 'done'");
     assert!(browser.eval("document.getElementById('before').naturalWidth").as_f64() < Some(1601.0));
@@ -358,11 +365,15 @@ fn a_scan_of_12_megapixels_is_looked_at_pixel_by_pixel() {
 
     // Figures for whoever looks; the machine may be busy.
     let mark = |name: &str| format!("performance.getEntriesByName('{name}')[0].startTime");
-    let since = |name: &str| format!("{} - {}", mark(name), mark("uploaded"));
-    let [draft, whole] = ["overlay-draft", "overlay"].map(|name| browser.eval(&since(name)));
+    let since = |name: &str| format!("Math.round({} - {})", mark(name), mark("sent"));
+    let [known, draft, whole] =
+        ["uploaded", "overlay-draft", "overlay"].map(|name| browser.eval(&since(name)));
     let _ = writeln!(
         std::io::stderr(),
-        "first paint after {paint} ms; 12 megapixels: first overlay {draft} ms after the upload, whole overlay {whole} ms"
+        "first paint after {:.0} ms (median of 7, best {:.0}); 12 megapixels, from the last byte of the upload: decoded after \
+         {known} ms, first overlay after {draft} ms, all of it after {whole} ms",
+        paints[3],
+        paints[0]
     );
 
     browser.key("1", 0);
