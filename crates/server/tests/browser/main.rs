@@ -230,23 +230,21 @@ fn waiting_failing_and_stopping_are_told() {
         .wait("document.querySelector('.toast.error p')?.textContent.startsWith('broken.png: ')");
     browser.eval("document.querySelector('.toast button').click()");
     let picture = site.upload("cat.png", &sample("damaged/cat.png"));
-    for event in ["drop", "paste"] {
-        let (kind, carrier) = match event {
-            "drop" => ("DragEvent", "dataTransfer"),
-            _ => ("ClipboardEvent", "clipboardData"),
-        };
+    for (event, name, kind, carrier) in [
+        ("drop", "dropped", "DragEvent", "dataTransfer"),
+        ("paste", "pasted", "ClipboardEvent", "clipboardData"),
+    ] {
         browser.eval(&format!(
             "(async () => {{
                 const blob = await (await fetch('/api/pictures/{}/original')).blob();
                 const data = new DataTransfer();
-                data.items.add(new File([blob], '{event}ed.png', {{ type: 'image/png' }}));
+                data.items.add(new File([blob], '{name}.png', {{ type: 'image/png' }}));
                 dispatchEvent(new {kind}('{event}', {{ {carrier}: data, bubbles: true, cancelable: true }}));
             }})()",
             id(&picture)
         ));
-        browser.wait(&format!(
-            "document.getElementById('picture-name').textContent === '{event}ed.png'"
-        ));
+        browser
+            .wait(&format!("document.getElementById('picture-name').textContent === '{name}.png'"));
         browser.wait("document.body.dataset.finding === 'done'");
     }
 
@@ -259,6 +257,8 @@ fn waiting_failing_and_stopping_are_told() {
     choose(&mut browser, "slow");
     browser.eval("document.querySelector('.choices').open = true");
     assert_eq!(browser.eval("document.getElementById('model-choices').hidden"), false);
+    browser.settle();
+    keep(&mut browser, "choices-desktop-light");
     browser.eval("document.querySelector('.choices').open = false");
     browser.click("restore");
     browser.wait("document.getElementById('stage-detail').textContent.includes('window 1 of 2 · step 3 of 10')");
@@ -286,7 +286,7 @@ fn waiting_failing_and_stopping_are_told() {
     browser.wait("document.querySelector('.toast p')?.textContent === 'mask.png is the mask now.'");
     browser.download_to(folder.path());
     browser.click("export-mask");
-    let exported = folder.path().join("pasteed.mask.png");
+    let exported = folder.path().join("pasted.mask.png");
     eventually(|| exported.exists());
     let (given, back) =
         (decoded_mask(&sample("mask/cat.png")), std::fs::read(&exported).expect("a file"));
