@@ -53,6 +53,17 @@ impl PictureFiles {
         self.0.join(format!("detected-{sensitivity}.png"))
     }
 
+    /// Forgets what was found: the next server may find it in another way.
+    pub(super) fn forget_detection(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.0) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if name == "evidence.png" || name.to_string_lossy().starts_with("detected-") {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// The mask that the client has put.
     pub(crate) fn own_mask(&self) -> PathBuf {
         self.0.join("own.png")

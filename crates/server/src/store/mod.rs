@@ -105,6 +105,7 @@ impl Store {
                 files::remove(files.folder());
                 continue;
             };
+            files.forget_detection();
             for job in files::ids_in(&files.jobs())? {
                 let files = self.job_files(&id, &job);
                 match JobRecord::read(&files) {

@@ -28,8 +28,11 @@ fn results_stay_what_waited_waits_and_what_ran_runs_again() {
     assert!(error.ends_with("found one that another server uses"), "{error}");
     site.stop();
 
-    // 2. what an interrupted upload and an interrupted removal leave
     let data = folder.path().join("data");
+    let detected = data.join("pictures").join(id(&picture)).join("detected-50.png");
+    assert!(detected.exists());
+
+    // 2. what an interrupted upload and an interrupted removal leave
     std::fs::create_dir_all(data.join("incoming/abc")).expect("made");
     let half = data.join("pictures").join("a".repeat(32));
     std::fs::create_dir_all(&half).expect("made");
@@ -37,6 +40,7 @@ fn results_stay_what_waited_waits_and_what_ran_runs_again() {
 
     // 3. afterwards
     let site = Site::on(folder.path(), |_| {});
+    assert!(!detected.exists(), "the next server may have another detector");
     site.engine.gate.open();
     assert_eq!(site.client.get(&format!("/api/jobs/{done}/result")).body, result);
     assert_eq!(site.client.get(&format!("/api/pictures/{}/original", id(&picture))).body, file);
