@@ -6,7 +6,7 @@ use imaging::metrics::{SsimWindow, masked_psnr, psnr, ssim};
 use imaging::report::sheet::{SheetOptions, comparison, worst_damage};
 use imaging::restore::MaskSource;
 use imaging::windows::WindowOptions;
-use imaging::{ColorType, Image, ImagingError, Mask, Observer, Samples};
+use imaging::{Image, ImagingError, Mask, Observer};
 
 use crate::components::Components;
 use crate::error::Result;
@@ -89,8 +89,7 @@ impl Observer for Quiet<'_> {
 
 /// Damaged → Mask → Restored → Clean, and below the part with the most damage enlarged.
 fn sheet(before: &Image, mask: &Mask, after: &Image, clean: &Image) -> Result<Image, ImagingError> {
-    let weights = Samples::U8(mask.plane().data().to_vec());
-    let mask_image = Image::new(mask.width(), mask.height(), ColorType::Gray, weights)?;
+    let mask_image = mask.to_image()?;
     let options = SheetOptions { focus: worst_damage(mask), ..SheetOptions::default() };
     let panels =
         [("Damaged", before), ("Mask", &mask_image), ("Restored", after), ("Clean", clean)];

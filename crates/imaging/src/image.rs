@@ -43,6 +43,17 @@ impl ColorType {
     pub const fn has_alpha(self) -> bool {
         matches!(self, Self::GrayAlpha | Self::Rgba)
     }
+
+    /// What reports call it: "gray", "gray+alpha", "rgb" or "rgb+alpha".
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gray => "gray",
+            Self::GrayAlpha => "gray+alpha",
+            Self::Rgb => "rgb",
+            Self::Rgba => "rgb+alpha",
+        }
+    }
 }
 
 /// Interleaved channel values at the depth of the file.

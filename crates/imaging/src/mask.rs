@@ -2,6 +2,7 @@
 
 use crate::error::{ImagingError, Result};
 use crate::geometry::Rect;
+use crate::image::{ColorType, Image, Samples};
 use crate::plane::Plane;
 
 /// Damage, pixel by pixel: 0 = keep, 255 = replace, between = blend weight in 255ths.
@@ -87,6 +88,15 @@ impl Mask {
     #[must_use]
     pub fn coverage(&self) -> f64 {
         self.count() as f64 / self.0.data().len().max(1) as f64
+    }
+
+    /// A picture to look at or to store: the weights as 8-bit grey.
+    ///
+    /// # Errors
+    /// As [`Image::new`], for a mask without pixels.
+    pub fn to_image(&self) -> Result<Image> {
+        let weights = Samples::U8(self.0.data().to_vec());
+        Image::new(self.width(), self.height(), ColorType::Gray, weights)
     }
 
     /// The smallest rectangle around the pixels with a weight above 0; `None` for an empty mask.

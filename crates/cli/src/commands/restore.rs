@@ -11,7 +11,7 @@ use imaging::report::sheet::restoration;
 use imaging::restore::{
     DETECTED_DILATE, DETECTED_FEATHER, MaskSource, RestoreReport, Restored, restore,
 };
-use imaging::{ColorType, Detector, Image, ImagingError, Mask, Observer, Repainter};
+use imaging::{Detector, Image, ImagingError, Mask, Observer, Repainter};
 use serde::Serialize;
 
 use crate::args::RestoreArgs;
@@ -266,7 +266,7 @@ impl Job for RestoreJob<'_> {
 
         // 2. restore
         let (width, height) = image.size();
-        let (bit_depth, color) = (image.samples().bits(), color_name(&image));
+        let (bit_depth, color) = (image.samples().bits(), image.color().name());
         let (image, mask, report) = settings.restore(image, source, observer)?;
         if report.coverage() == 0.0 {
             let why = if files.mask.is_some() { "the mask is empty" } else { "no damage found" };
@@ -308,14 +308,5 @@ impl Job for RestoreJob<'_> {
             read_s,
             write_s,
         })
-    }
-}
-
-fn color_name(image: &Image) -> &'static str {
-    match image.color() {
-        ColorType::Gray => "gray",
-        ColorType::GrayAlpha => "gray+alpha",
-        ColorType::Rgb => "rgb",
-        ColorType::Rgba => "rgb+alpha",
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{ImageScores, Metric, Run};
 use crate::error::Result;
-use crate::image::{ColorType, Image, Samples};
+use crate::image::Image;
 use crate::mask::Mask;
 use crate::report::panel::{Panel, fitted};
 use crate::report::sheet::{SheetOptions, draw, worst_damage};
@@ -44,7 +44,7 @@ impl Exhibit {
             Some(_) => "∞ dB".to_owned(),
             None => String::new(),
         };
-        let mask = shown.mask.map(mask_image).transpose()?;
+        let mask = shown.mask.map(Mask::to_image).transpose()?;
         let mut panels = vec![("Damaged", shown.damaged)];
         let mut notes = vec![decibels(scores.damaged.get(Metric::Psnr))];
         if let (Some(image), Some(mask)) = (&mask, shown.mask) {
@@ -85,11 +85,6 @@ impl Exhibit {
             .collect::<Result<_>>()?;
         Ok(Self { index, name: scores.name.clone(), sheet: jpeg(&sheet)?, pictures })
     }
-}
-
-fn mask_image(mask: &Mask) -> Result<Image> {
-    let weights = mask.plane().data().to_vec();
-    Image::new(mask.width(), mask.height(), ColorType::Gray, Samples::U8(weights))
 }
 
 fn jpeg(panel: &Panel) -> Result<Vec<u8>> {

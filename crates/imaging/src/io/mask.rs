@@ -5,7 +5,7 @@ use std::path::Path;
 use super::format::Format;
 use super::{ReadOptions, WriteOptions, read_with_format, write_image};
 use crate::error::{ImagingError, Result};
-use crate::image::{ColorType, Image, Samples};
+use crate::image::Samples;
 use crate::mask::Mask;
 use crate::plane::Plane;
 
@@ -60,13 +60,10 @@ pub fn write_mask(path: &Path, mask: &Mask, options: &WriteOptions) -> Result<()
                 .to_owned(),
         });
     }
-    let (width, height) = mask.size();
     // One copy of the weights, small beside any image.
-    let samples = Samples::U8(mask.plane().data().to_vec());
-    let image =
-        Image::new(width, height, ColorType::Gray, samples).map_err(|_| ImagingError::Encode {
-            path: path.to_path_buf(),
-            reason: format!("a mask of {width}×{height} pixels"),
-        })?;
+    let image = mask.to_image().map_err(|_| ImagingError::Encode {
+        path: path.to_path_buf(),
+        reason: format!("a mask of {}×{} pixels", mask.width(), mask.height()),
+    })?;
     write_image(path, &image, options)
 }

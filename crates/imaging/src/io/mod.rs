@@ -81,8 +81,11 @@ pub fn read_size(path: &Path) -> Result<(u64, u64)> {
     }
 }
 
-/// Reads an image file and tells its format.
-fn read_with_format(path: &Path, options: &ReadOptions) -> Result<(Image, Format)> {
+/// As [`read_image`], and tells the file's format.
+///
+/// # Errors
+/// As [`read_image`].
+pub fn read_with_format(path: &Path, options: &ReadOptions) -> Result<(Image, Format)> {
     let fail = |source| ImagingError::io(path, "read", source);
     // 1. what it is; folders, and devices that could keep a reader waiting forever, are not opened
     let about = path.metadata().map_err(fail)?;

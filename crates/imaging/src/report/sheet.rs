@@ -137,14 +137,12 @@ pub fn restoration(
     mask: &Mask,
     after: &Image,
 ) -> Result<Image> {
-    let weights = Samples::U8(mask.plane().data().to_vec());
-    let mask_image = Image::new(mask.width(), mask.height(), ColorType::Gray, weights)?;
     let options = SheetOptions {
         title: title.map(str::to_owned),
         focus: worst_damage(mask),
         ..SheetOptions::default()
     };
-    comparison(&[("Damaged", before), ("Mask", &mask_image), ("Restored", after)], &options)
+    comparison(&[("Damaged", before), ("Mask", &mask.to_image()?), ("Restored", after)], &options)
 }
 
 /// The window that holds the most damage, for [`SheetOptions::focus`]; `None` for an empty mask.

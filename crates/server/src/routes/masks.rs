@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
-use imaging::io::{Format, WriteOptions, read_mask, write_mask};
-use imaging::{ColorType, Image, Mask, Samples};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use imaging::ImagingError;
+use imaging::io::{Format, WriteOptions, encode_png, read_mask, write_mask};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -55,11 +55,11 @@ pub(super) async fn detection(
             .run(Place::Find, move |bench, interest| {
                 let image = bench.image(&record, &folder)?;
                 let mask = detection::draft(engine.as_ref(), &image, sensitivity, interest)?;
-                png(&mask)
+                Ok(encode_png(&mask.to_image()?)?)
             })
             .await?;
-        let headers = [("content-type", "image/png")];
-        return Ok(axum::response::IntoResponse::into_response((headers, png)));
+        let headers = [(header::CONTENT_TYPE, files::media_type(Format::Png))];
+        return Ok((headers, png).into_response());
     }
     if !path.exists() {
         app.bench
@@ -70,12 +70,6 @@ pub(super) async fn detection(
             .await?;
     }
     files::image(&path, Format::Png, "picture").await
-}
-
-fn png(mask: &Mask) -> Result<Vec<u8>, Problem> {
-    let samples = Samples::U8(mask.plane().data().to_vec());
-    let image = Image::new(mask.width(), mask.height(), ColorType::Gray, samples)?;
-    Ok(imaging::io::encode_png(&image)?)
 }
 
 pub(super) async fn show(
@@ -119,7 +113,7 @@ pub(super) async fn put(
             let mask = read_mask(&part.0, &bench.read_options())
                 .map_err(|error| Problem::of_file(error, "the mask"))?;
             let (expected, found) = ((record.width, record.height), mask.size());
-            imaging::ImagingError::check_size("the mask", expected, found)?;
+            ImagingError::check_size("the mask", expected, found)?;
             let options = WriteOptions { force: true, jpeg_quality: None };
             write_mask(&folder.own_mask(), &mask, &options)?;
             let changed = store.change_picture(&record.id, |record| record.mask_revision += 1)?;

@@ -9,8 +9,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
-use imaging::io::{Format, read_image};
-use imaging::{ColorType, Image};
+use imaging::Image;
+use imaging::io::{Format, read_with_format};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::fs::File;
@@ -67,9 +67,8 @@ pub(super) async fn upload(
     let record = app
         .bench
         .run(Place::Look, move |bench, _| {
-            let image = read_image(&part, &bench.read_options())
+            let (image, format) = read_with_format(&part, &bench.read_options())
                 .map_err(|error| Problem::of_file(error, &name))?;
-            let format = format_of(&part)?;
             let record = describe(id, name, format, bytes, &image);
             let files = &incoming.0;
             std::fs::rename(&part, files.original(format)).map_err(Problem::internal)?;
@@ -101,7 +100,7 @@ pub(super) async fn receive(
     let mut length = 0_u64;
     while let Some(frame) = timeout(app.limits.idle, body.frame())
         .await
-        .map_err(|_| Problem::slow(app.limits.idle.as_secs()))?
+        .map_err(|_| Problem::slow("more of the file", app.limits.idle))?
     {
         let frame = frame.map_err(|error| Problem::malformed(format!("the file: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
@@ -130,24 +129,7 @@ async fn drain(app: &App, mut body: Body, limit: u64) {
     }
 }
 
-/// The format of a file by its first bytes.
-fn format_of(path: &Path) -> Result<Format, Problem> {
-    use std::io::Read;
-    let mut signature = Vec::with_capacity(Format::SIGNATURE_BYTES);
-    let file = std::fs::File::open(path).map_err(Problem::internal)?;
-    file.take(Format::SIGNATURE_BYTES as u64)
-        .read_to_end(&mut signature)
-        .map_err(Problem::internal)?;
-    Format::from_bytes(&signature).ok_or_else(|| Problem::unacceptable("expected an image"))
-}
-
 fn describe(id: Id, name: String, format: Format, bytes: u64, image: &Image) -> PictureRecord {
-    let color = match image.color() {
-        ColorType::Gray => "gray",
-        ColorType::GrayAlpha => "gray+alpha",
-        ColorType::Rgb => "rgb",
-        ColorType::Rgba => "rgb+alpha",
-    };
     let now = SystemTime::now();
     let order = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
     let now = unix_seconds(now);
@@ -159,7 +141,7 @@ fn describe(id: Id, name: String, format: Format, bytes: u64, image: &Image) -> 
         width: image.width(),
         height: image.height(),
         bit_depth: image.samples().bits(),
-        color: color.to_owned(),
+        color: image.color().name().to_owned(),
         bytes,
         created: now,
         used: now,
