@@ -156,5 +156,7 @@ impl Shop {
             status.message = Some(problem.message().to_owned());
         }
         job.update(|shown| *shown = status);
+        // It may have taken longer than unused pictures are kept.
+        let _ = self.store.picture(&job.picture);
     }
 }

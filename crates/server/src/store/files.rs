@@ -135,7 +135,8 @@ pub(crate) fn remove(folder: &Path) {
     let _ = std::fs::remove_dir_all(folder);
 }
 
-/// Other people's photographs are nobody's business on a shared machine.
+/// Other people's photographs are nobody's business on a shared machine. Only for folders that are all ours: the one that
+/// holds them may be anything that the user has named.
 pub(super) fn keep_private(folder: &Path) {
     #[cfg(unix)]
     {

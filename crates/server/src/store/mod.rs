@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DATA/lock                        held while a server runs
-//! DATA/incoming/ID/                uploads that are not complete; emptied at start
+//! DATA/incoming/ID/                uploads that are not complete; removed at start
 //! DATA/pictures/ID/record.json     what is known of a picture
 //!                  original.EXT    the file as it was uploaded
 //!                  view-*.jpg      the picture for looking at
@@ -48,6 +48,9 @@ struct Index {
     next: u64,
 }
 
+/// Seconds in which a picture may be used any number of times before that is noted again.
+const BETWEEN_NOTES: u64 = 60;
+
 /// Seconds since 1970.
 pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
@@ -67,12 +70,11 @@ impl Store {
                 .map_err(|error| ServerError::data(path, "make the folder", error))
         };
         make(root)?;
-        files::keep_private(root);
 
         // 1. ours alone
         let lock_path = root.join("lock");
-        let lock = File::create(&lock_path)
-            .map_err(|error| ServerError::data(&lock_path, "write", error))?;
+        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
+        let lock = lock.map_err(|error| ServerError::data(&lock_path, "write", error))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
@@ -84,12 +86,13 @@ impl Store {
         }
 
         // 2. what an earlier run left
-        if incoming.exists() {
-            std::fs::remove_dir_all(&incoming)
-                .map_err(|error| ServerError::data(&incoming, "empty", error))?;
+        for folder in [&incoming, &pictures] {
+            make(folder)?;
+            files::keep_private(folder);
         }
-        make(&incoming)?;
-        make(&pictures)?;
+        for id in files::ids_in(&incoming)? {
+            files::remove(&incoming.join(id.as_str()));
+        }
         let store = Self { root: root.to_path_buf(), index: Mutex::default(), _lock: lock };
         let waiting = store.take_over(&pictures)?;
         Ok((store, waiting))
@@ -178,8 +181,18 @@ impl Store {
     pub(crate) fn picture(&self, id: &Id) -> Result<PictureRecord, Problem> {
         let mut index = self.index();
         let record = index.pictures.get_mut(id).ok_or_else(|| Problem::missing("picture"))?;
-        record.used = unix_seconds(SystemTime::now());
+        self.touch(record);
         Ok(record.clone())
+    }
+
+    /// Notes that a picture is used, on disk too: what was used shortly before a restart has not expired after it.
+    fn touch(&self, record: &mut PictureRecord) {
+        let now = unix_seconds(SystemTime::now());
+        if now.saturating_sub(record.used) >= BETWEEN_NOTES {
+            record.used = now;
+            // What cannot be written now is used again, or expires a little early.
+            let _ = record.write(&self.picture_files(&record.id));
+        }
     }
 
     /// Changes a picture's record, on disk too.
@@ -208,7 +221,7 @@ impl Store {
         let mut index = self.index();
         let job = index.jobs.get(id).cloned().ok_or_else(|| Problem::missing("job"))?;
         if let Some(picture) = index.pictures.get_mut(&job.picture) {
-            picture.used = unix_seconds(SystemTime::now());
+            self.touch(picture);
         }
         Ok(job)
     }
@@ -249,7 +262,7 @@ impl Store {
         })?;
         index.next += 1;
         if let Some(picture) = index.pictures.get_mut(&record.picture) {
-            picture.used = unix_seconds(SystemTime::now());
+            self.touch(picture);
         }
         let job = Arc::new(Job::new(record));
         index.jobs.insert(job.id.clone(), Arc::clone(&job));

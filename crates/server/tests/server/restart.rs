@@ -33,10 +33,16 @@ fn results_stay_what_waited_waits_and_what_ran_runs_again() {
     assert!(detected.exists());
 
     // 2. what an interrupted upload and an interrupted removal leave
-    std::fs::create_dir_all(data.join("incoming/abc")).expect("made");
+    std::fs::create_dir_all(data.join("incoming").join("b".repeat(32))).expect("made");
     let half = data.join("pictures").join("a".repeat(32));
     std::fs::create_dir_all(&half).expect("made");
     std::fs::write(half.join("original.png"), &file).expect("written");
+    // A folder that the user has named may hold things of the user's.
+    for own in ["lock", "incoming/notes.txt", "pictures/album/cat.png"] {
+        let own = data.join(own);
+        std::fs::create_dir_all(own.parent().expect("a folder")).expect("made");
+        std::fs::write(own, "mine").expect("written");
+    }
 
     // 3. afterwards
     let site = Site::on(folder.path(), |_| {});
@@ -48,5 +54,8 @@ fn results_stay_what_waited_waits_and_what_ran_runs_again() {
     site.wait_for(&runs, &["done"]);
     site.wait_for(&waits, &["done"]);
     assert!(!half.exists());
-    assert_eq!(std::fs::read_dir(data.join("incoming")).expect("a folder").count(), 0);
+    assert!(!data.join("incoming").join("b".repeat(32)).exists());
+    for own in ["lock", "incoming/notes.txt", "pictures/album/cat.png"] {
+        assert_eq!(std::fs::read(data.join(own)).expect("a file"), b"mine", "{own}");
+    }
 }
