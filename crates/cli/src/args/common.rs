@@ -69,7 +69,7 @@ pub(crate) struct JsonArgs {
 }
 
 /// Which kind of picture the detection is tuned for.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PresetArg {
     /// Photographs and their scans
     #[default]

@@ -2,14 +2,14 @@
 
 use clap::ValueEnum;
 use diffusion::pipelines::restore::Strength;
-use imaging::detect::DetectParams;
+use imaging::detect::{DetectParams, LineParams, LossParams};
 use imaging::fill::{FillMethod, FillOptions};
 use imaging::restore::{DETECTED_DILATE, DETECTED_FEATHER};
 use server::{Choices, classical_params, learned_threshold};
 
 use super::finder::Finder;
 use super::{MODEL, PageEngine};
-use crate::args::{DiffusionArgs, PresetArg};
+use crate::args::{DiffusionArgs, EngineArgs, PresetArg};
 
 /// `photomend restore …`, with what differs from its defaults.
 pub(super) fn words(
@@ -66,6 +66,15 @@ fn option<T: PartialEq + ToString>(words: &mut Vec<String>, name: &str, value: &
     }
 }
 
+/// The same for a value that is one of a few.
+fn choice<T: PartialEq + ValueEnum>(words: &mut Vec<String>, name: &str, value: &T, own: &T) {
+    if value != own
+        && let Some(value) = value.to_possible_value()
+    {
+        words.extend([name.to_owned(), value.get_name().to_owned()]);
+    }
+}
+
 fn flag(words: &mut Vec<String>, name: &str, set: bool) {
     if set {
         words.push(name.to_owned());
@@ -73,9 +82,7 @@ fn flag(words: &mut Vec<String>, name: &str, set: bool) {
 }
 
 fn detection(words: &mut Vec<String>, engine: &PageEngine, sensitivity: f32) {
-    if engine.preset as u8 != PresetArg::default() as u8 {
-        words.extend(["--preset".to_owned(), name_of(&engine.preset)]);
-    }
+    choice(words, "--preset", &engine.preset, &PresetArg::default());
     match &engine.finder {
         Finder::Learned(path, network) => {
             words.extend(["--detector".to_owned(), path.display().to_string()]);
@@ -83,71 +90,97 @@ fn detection(words: &mut Vec<String>, engine: &PageEngine, sensitivity: f32) {
             option(words, "--threshold", &threshold, &0.5);
         }
         Finder::Classical(params) => {
-            let params = classical_params(params, sensitivity);
-            let own = DetectParams::preset(engine.preset.into());
-            flag(words, "--no-dark", own.dark && !params.dark);
-            flag(words, "--no-bright", own.bright && !params.bright);
-            flag(words, "--no-wide", own.wide && !params.wide);
-            let (lines, own_lines) = (&params.lines, &own.lines);
-            option(words, "--low", &lines.low, &own_lines.low);
-            option(words, "--high", &lines.high, &own_lines.high);
-            option(words, "--noise", &lines.noise, &own_lines.noise);
-            option(words, "--min-length", &lines.min_length, &own_lines.min_length);
-            option(words, "--length", &lines.length, &own_lines.length);
-            option(words, "--directions", &lines.directions, &own_lines.directions);
-            option(words, "--near", &lines.near, &own_lines.near);
-            option(words, "--far", &lines.far, &own_lines.far);
-            option(words, "--window", &lines.window, &own_lines.window);
-            option(words, "--activity-cap", &lines.activity_cap, &own_lines.activity_cap);
-            option(words, "--other-activity", &lines.other_activity, &own_lines.other_activity);
-            option(words, "--same-activity", &lines.same_activity, &own_lines.same_activity);
-            option(words, "--own-contrast", &lines.own_contrast, &own_lines.own_contrast);
-            option(words, "--octave-side", &lines.octave_side, &own_lines.octave_side);
-            let (losses, own_losses) = (&params.losses, &own.losses);
-            option(words, "--loss-max-side", &losses.max_side, &own_losses.max_side);
-            option(words, "--loss-min-area", &losses.min_area, &own_losses.min_area);
-            option(words, "--loss-max-area", &losses.max_area, &own_losses.max_area);
-            option(words, "--loss-score", &losses.score, &own_losses.score);
-            option(words, "--loss-dark-score", &losses.dark_score, &own_losses.dark_score);
+            classical(words, &classical_params(params, sensitivity), engine.preset);
         }
     }
 }
 
-fn diffusion(words: &mut Vec<String>, args: &DiffusionArgs) {
-    let own = DiffusionArgs::defaults();
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    option(words, "--model", &text(&args.model), &text(&own.model));
-    option(words, "--variant", &text(&args.variant), &text(&own.variant));
-    for lora in &args.lora {
-        words.extend(["--lora".to_owned(), lora.to_string()]);
-    }
-    option(words, "--prompt", &args.prompt, &own.prompt);
-    option(words, "--negative-prompt", &args.negative_prompt, &own.negative_prompt);
-    option(words, "--steps", &args.steps, &own.steps);
-    option(words, "--guidance", &args.guidance, &own.guidance);
-    if let Strength::Fixed(strength) = args.strength {
-        words.extend(["--strength".to_owned(), strength.to_string()]);
-    }
-    if let Some(scheduler) = args.scheduler {
-        words.extend(["--scheduler".to_owned(), scheduler.to_string()]);
-    }
-    option(words, "--seed", &args.seed, &own.seed);
-    if args.pipeline != own.pipeline {
-        words.extend(["--pipeline".to_owned(), name_of(&args.pipeline)]);
-    }
-    flag(words, "--show-damage", args.show_damage);
-    option(words, "--window-size", &args.window_size, &own.window_size);
-    option(words, "--max-zoom", &args.max_zoom, &own.max_zoom);
-    option(words, "--batch", &args.batch, &own.batch);
-    if args.engine.device != own.engine.device {
-        words.extend(["--device".to_owned(), name_of(&args.engine.device)]);
-    }
-    if args.engine.dtype != own.engine.dtype {
-        words.extend(["--dtype".to_owned(), name_of(&args.engine.dtype)]);
-    }
+/// Taken apart by name, here and in [`diffusion`], so that a parameter that is added is not forgotten.
+fn classical(words: &mut Vec<String>, params: &DetectParams, preset: PresetArg) {
+    let own = DetectParams::preset(preset.into());
+    // How far marks are grown is the restoration's business.
+    let DetectParams { dark, bright, wide, lines, losses, dilate: _ } = params;
+    flag(words, "--no-dark", own.dark && !dark);
+    flag(words, "--no-bright", own.bright && !bright);
+    flag(words, "--no-wide", own.wide && !wide);
+    let LineParams {
+        length,
+        directions,
+        near,
+        far,
+        low,
+        high,
+        noise,
+        min_length,
+        window,
+        activity_cap,
+        other_activity,
+        same_activity,
+        own_contrast,
+        octave_side,
+    } = lines;
+    option(words, "--low", low, &own.lines.low);
+    option(words, "--high", high, &own.lines.high);
+    option(words, "--noise", noise, &own.lines.noise);
+    option(words, "--min-length", min_length, &own.lines.min_length);
+    option(words, "--length", length, &own.lines.length);
+    option(words, "--directions", directions, &own.lines.directions);
+    option(words, "--near", near, &own.lines.near);
+    option(words, "--far", far, &own.lines.far);
+    option(words, "--window", window, &own.lines.window);
+    option(words, "--activity-cap", activity_cap, &own.lines.activity_cap);
+    option(words, "--other-activity", other_activity, &own.lines.other_activity);
+    option(words, "--same-activity", same_activity, &own.lines.same_activity);
+    option(words, "--own-contrast", own_contrast, &own.lines.own_contrast);
+    option(words, "--octave-side", octave_side, &own.lines.octave_side);
+    let LossParams { max_side, min_area, max_area, score, dark_score } = losses;
+    option(words, "--loss-max-side", max_side, &own.losses.max_side);
+    option(words, "--loss-min-area", min_area, &own.losses.min_area);
+    option(words, "--loss-max-area", max_area, &own.losses.max_area);
+    option(words, "--loss-score", score, &own.losses.score);
+    option(words, "--loss-dark-score", dark_score, &own.losses.dark_score);
 }
 
-/// What the command line calls a value.
-fn name_of(value: &impl ValueEnum) -> String {
-    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+fn diffusion(words: &mut Vec<String>, args: &DiffusionArgs) {
+    let own = DiffusionArgs::defaults();
+    let DiffusionArgs {
+        model,
+        variant,
+        lora,
+        prompt,
+        negative_prompt,
+        steps,
+        guidance,
+        strength,
+        scheduler,
+        seed,
+        pipeline,
+        show_damage,
+        window_size,
+        max_zoom,
+        batch,
+        engine: EngineArgs { device, dtype },
+    } = args;
+    for (name, value) in [("--model", model), ("--variant", variant)] {
+        words.extend(value.iter().flat_map(|value| [name.to_owned(), value.clone()]));
+    }
+    words.extend(lora.iter().flat_map(|lora| ["--lora".to_owned(), lora.to_string()]));
+    option(words, "--prompt", prompt, &own.prompt);
+    option(words, "--negative-prompt", negative_prompt, &own.negative_prompt);
+    option(words, "--steps", steps, &own.steps);
+    option(words, "--guidance", guidance, &own.guidance);
+    if let Strength::Fixed(strength) = strength {
+        words.extend(["--strength".to_owned(), strength.to_string()]);
+    }
+    if let Some(scheduler) = scheduler {
+        words.extend(["--scheduler".to_owned(), scheduler.to_string()]);
+    }
+    option(words, "--seed", seed, &own.seed);
+    choice(words, "--pipeline", pipeline, &own.pipeline);
+    flag(words, "--show-damage", *show_damage);
+    option(words, "--window-size", window_size, &own.window_size);
+    option(words, "--max-zoom", max_zoom, &own.max_zoom);
+    option(words, "--batch", batch, &own.batch);
+    choice(words, "--device", device, &own.engine.device);
+    choice(words, "--dtype", dtype, &own.engine.dtype);
 }

@@ -125,16 +125,15 @@ impl Engine for PageEngine {
     }
 
     fn check(&self, choices: &Choices) -> imaging::Result<()> {
-        let methods = self.about().methods;
+        let About { methods, loras, .. } = self.about();
         let name = self.method_of(choices);
         if !methods.iter().any(|method| method.name == name) {
             let names: Vec<_> = methods.iter().map(|method| method.name.as_str()).collect();
             return Err(ImagingError::argument("method", names.join(" or "), format!("{name:?}")));
         }
-        let known = self.about().loras;
         for LoraChoice { name, .. } in choices.loras.iter().flatten() {
-            if !known.iter().any(|lora| lora.name == *name) {
-                let names: Vec<_> = known.iter().map(|lora| lora.name.as_str()).collect();
+            if !loras.iter().any(|lora| lora.name == *name) {
+                let names: Vec<_> = loras.iter().map(|lora| lora.name.as_str()).collect();
                 let expected = if names.is_empty() {
                     "none, as the server was started without".to_owned()
                 } else {

@@ -74,9 +74,8 @@ impl Model {
     pub(super) fn loras(&self) -> Vec<LoraChoice> {
         let mut known: Vec<LoraChoice> = Vec::new();
         for LoraSpec { path, weight } in &self.args.lora {
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let alike = known.iter().filter(|lora| lora.name.starts_with(&stem)).count();
-            let name = if alike == 0 { stem } else { format!("{stem}-{}", alike + 1) };
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            let name = free_name(&stem, &known);
             known.push(LoraChoice { name, weight: *weight });
         }
         known
@@ -157,9 +156,36 @@ pub(super) const fn fixed(strength: Strength) -> Option<f64> {
     }
 }
 
+/// The stem, with a number behind it if others have that name already.
+fn free_name(stem: &str, taken: &[LoraChoice]) -> String {
+    let mut name = stem.to_owned();
+    let mut number = 2;
+    while taken.iter().any(|lora| lora.name == name) {
+        name = format!("{stem}-{number}");
+        number += 1;
+    }
+    name
+}
+
 fn of_loading(error: &anyhow::Error) -> ImagingError {
     if exit::is_cancelled(error) {
         return ImagingError::Cancelled;
     }
     ImagingError::Method(exit::flatten(error).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loras_of_the_same_name_can_be_told_apart() {
+        let mut known = Vec::new();
+        for (stem, name) in
+            [("face-2", "face-2"), ("face", "face"), ("face", "face-3"), ("faces", "faces")]
+        {
+            assert_eq!(free_name(stem, &known), name);
+            known.push(LoraChoice { name: name.to_owned(), weight: 1.0 });
+        }
+    }
 }
