@@ -1,5 +1,7 @@
 // The server's API. The token, if there is one, comes in the part of the address that browsers do not send.
 
+import { element } from "./ui.js";
+
 const TOKEN = "photomend.token";
 
 let token = null;
@@ -95,6 +97,9 @@ export function upload(file, progress) {
   });
 }
 
+/** True if nothing will change about a job any more. */
+export const hasEnded = ({ state }) => state !== "queued" && state !== "running";
+
 /** Calls `tell` with every status of a job until it has ended. */
 export async function watch(job, tell, signal) {
   for (let wait = 500; !signal.aborted; wait = Math.min(2 * wait, 8000)) {
@@ -113,7 +118,7 @@ export async function watch(job, tell, signal) {
           const status = JSON.parse(data.slice(5));
           tell(status);
           wait = 500;
-          if (["done", "failed", "cancelled"].includes(status.state)) return;
+          if (hasEnded(status)) return;
         }
       }
     } catch (error) {
@@ -125,18 +130,22 @@ export async function watch(job, tell, signal) {
 
 /** Saves what the server has under a name that it gives. */
 export async function download(path) {
-  const link = document.createElement("a");
-  if (token) {
-    const response = await call(path);
-    const name = /filename\*=UTF-8''([^;]+)/.exec(response.headers.get("Content-Disposition") ?? "");
-    link.download = name ? decodeURIComponent(name[1]) : "photo";
-    link.href = URL.createObjectURL(await response.blob());
-    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-  } else {
-    // Straight to disk, however large it is.
-    link.href = path;
-    link.download = "";
-  }
+  // Straight to disk, however large it is.
+  if (!token) return follow(path, "");
+  const response = await call(path);
+  const name = /filename\*=UTF-8''([^;]+)/.exec(response.headers.get("Content-Disposition") ?? "");
+  save(await response.blob(), name ? decodeURIComponent(name[1]) : "photo");
+}
+
+/** Saves what is here already. */
+export function save(blob, name) {
+  const url = URL.createObjectURL(blob);
+  follow(url, name);
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+function follow(href, download) {
+  const link = element("a", { href, download });
   document.body.append(link);
   link.click();
   link.remove();

@@ -109,9 +109,7 @@ async function start() {
   listen(viewer, {
     tool: () => tool,
     size: brushSize,
-    began: () => {},
-    drawn: () => {},
-    ended: () => desk.edited(),
+    drawn: () => desk.edited(),
   });
 
   // 2. pictures in

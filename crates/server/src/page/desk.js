@@ -279,11 +279,7 @@ export class Desk {
   async exportMask() {
     const { info, mask } = this;
     const blob = await encodeGrey(mask.width, mask.height, mask.values);
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = `${info.name.replace(/\.[^.]+$/, "")}.mask.png`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    api.save(blob, `${info.name.replace(/\.[^.]+$/, "")}.mask.png`);
   }
 
   // ---- looking
@@ -326,7 +322,7 @@ export class Desk {
   }
 
   get isBusy() {
-    return this.job?.state === "queued" || this.job?.state === "running";
+    return this.job !== null && !api.hasEnded(this.job);
   }
 
   async cancel() {
@@ -346,7 +342,7 @@ export class Desk {
     const { signal } = this.watching;
     this.preview = 0;
     this.setJob(status);
-    if (["done", "failed", "cancelled"].includes(status.state)) {
+    if (api.hasEnded(status)) {
       if (this.result) this.showResult();
       return;
     }
@@ -360,7 +356,7 @@ export class Desk {
         if (signal.aborted) return;
         this.setJob(next);
         if (next.state === "done") this.showResult();
-        else if (next.state === "failed" || next.state === "cancelled") this.dropPreview();
+        else if (api.hasEnded(next)) this.dropPreview();
         else if (next.progress?.preview > this.preview) this.showPreview(next, signal);
       },
       signal,

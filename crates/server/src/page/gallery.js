@@ -8,7 +8,7 @@ const KINDS = /\.(png|jpe?g|jpe|jfif|webp|tiff?|btf)$/i;
 
 /** The restoration of a picture that matters most: one on its way, else one that is done, else the last. */
 export function latest({ jobs }) {
-  const on = jobs.findLast(({ state }) => state === "queued" || state === "running");
+  const on = jobs.findLast((job) => !api.hasEnded(job));
   return on ?? jobs.findLast(({ state }) => state === "done") ?? jobs.at(-1);
 }
 

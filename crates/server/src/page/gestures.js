@@ -6,8 +6,8 @@ const KEY_STEP = 60;
 /**
  * Listens on the viewer's stage.
  *
- * @param tools `tool()` ("brush", "eraser" or "hand"), `size()` of the brush in CSS pixels, and what to tell:
- *   `began()`, `drawn()`, `ended(kept)`
+ * @param tools `tool()` ("brush", "eraser" or "hand"), `size()` of the brush in CSS pixels, and whom to tell of
+ *   a stroke that has ended: `drawn()`
  */
 export function listen(viewer, tools) {
   const { stage, divider } = viewer;
@@ -35,7 +35,6 @@ export function listen(viewer, tools) {
     viewer.mask.line(x0, y0, x1, y1, tools.size() / 2 / viewer.scale);
     gesture.last = [x1, y1];
     viewer.draw();
-    tools.drawn();
   };
 
   const pinch = () => {
@@ -50,10 +49,7 @@ export function listen(viewer, tools) {
     pointers.set(event.pointerId, [x, y]);
     if (pointers.size === 2) {
       // The first finger did not mean to draw.
-      if (gesture?.kind === "draw") {
-        viewer.mask.cancelStroke();
-        tools.ended(false);
-      }
+      if (gesture?.kind === "draw") viewer.mask.cancelStroke();
       gesture = { kind: "pinch", ...pinch() };
       viewer.draw();
     } else if (pointers.size === 1) {
@@ -62,7 +58,6 @@ export function listen(viewer, tools) {
       } else if (draws() && event.button === 0) {
         gesture = { kind: "draw", last: null };
         viewer.mask.beginStroke(tools.tool() === "eraser");
-        tools.began();
         drawTo(x, y);
       } else {
         gesture = { kind: "move" };
@@ -95,7 +90,7 @@ export function listen(viewer, tools) {
     if (!pointers.delete(event.pointerId)) return;
     if (gesture?.kind === "draw") {
       viewer.mask.endStroke();
-      tools.ended(true);
+      tools.drawn();
     }
     if (pointers.size === 0) gesture = null;
     else if (gesture?.kind === "pinch") gesture = { kind: "move" };
