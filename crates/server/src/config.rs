@@ -36,13 +36,15 @@ pub struct Limits {
     pub queue: usize,
     /// Requests that may wait for detection or for views, and uploads at a time. Default: 256.
     pub waiting: usize,
+    /// Connections at a time; more wait until one is closed. Default: 512.
+    pub connections: usize,
     /// Pictures that are kept. Default: 1000.
     pub pictures: usize,
     /// Restorations that are kept of one picture. Default: 50.
     pub jobs: usize,
     /// How long one restoration may take. Default: 6 hours.
     pub job_time: Duration,
-    /// How long an upload may send nothing. Default: 30 s.
+    /// How long an upload may send nothing, and a connection no whole request. Default: 30 s.
     pub idle: Duration,
 }
 
@@ -95,6 +97,7 @@ impl Default for Limits {
             pixels: 300_000_000,
             queue: 64,
             waiting: 256,
+            connections: 512,
             pictures: 1000,
             jobs: 50,
             job_time: Duration::from_secs(6 * 3600),

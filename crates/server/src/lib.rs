@@ -12,6 +12,7 @@
 
 mod choices;
 mod config;
+mod connections;
 mod detection;
 mod engine;
 mod error;

@@ -1,6 +1,7 @@
 //! What a client did wrong, or what went wrong here: one status and one JSON object.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -52,9 +53,9 @@ impl Problem {
         )
     }
 
-    /// 408: the client sends nothing.
-    pub(crate) fn slow(seconds: u64) -> Self {
-        let message = format!("expected more of the file, found nothing for {seconds} s");
+    /// 408: the client does not send what it has announced.
+    pub(crate) fn slow(what: &str, patience: Duration) -> Self {
+        let message = format!("expected {what} within {} s", patience.as_secs_f64());
         Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", message)
     }
 

@@ -1,6 +1,5 @@
 //! The server as a whole: opened, run, stopped.
 
-use std::future::IntoFuture;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::Config;
+use crate::connections::serve;
 use crate::engine::Engine;
 use crate::error::{Result, ServerError};
 use crate::guard::Guard;
@@ -118,7 +118,7 @@ impl Server {
     /// Serves until [`Stop::stop`].
     ///
     /// # Errors
-    /// [`ServerError::System`] if there are no threads, [`ServerError::Listen`] if the listener fails.
+    /// [`ServerError::System`] if there are no threads, [`ServerError::Listen`] if the listener cannot be used.
     pub fn run(self) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -161,16 +161,14 @@ impl Server {
                 let _ = stopping.wait_for(|stopping| *stopping).await;
             };
             let late = stop.subscribe();
-            let serving = axum::serve(listener, router)
-                .with_graceful_shutdown(stopped(stop.subscribe()))
-                .into_future();
             tokio::select! {
-                served = serving => served,
+                () = serve(listener, router, &config.limits, stopped(stop.subscribe())) => {}
                 () = async move {
                     stopped(late).await;
                     tokio::time::sleep(LAST_ANSWERS).await;
-                } => Ok(()),
+                } => {}
             }
+            Ok(())
         });
 
         // 3. the running restoration stops

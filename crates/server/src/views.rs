@@ -5,13 +5,16 @@ use std::path::Path;
 use imaging::imgproc::{self, Interpolation};
 use imaging::io::{WriteOptions, write_image};
 use imaging::{ColorType, Image, Metadata, Plane, Result, Samples};
+use serde::Deserialize;
 
 /// The sizes that views come in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum ViewSize {
     /// For a list.
     Thumb,
     /// For a screen.
+    #[default]
     Screen,
     /// Pixel for pixel, up to what browsers bear.
     Full,
@@ -35,7 +38,7 @@ const FULL_SIDE: f64 = 16_384.0;
 const QUALITY: u8 = 92;
 
 impl ViewSize {
-    /// As requests and files call it.
+    /// As files call it, and requests.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Thumb => "thumb",

@@ -1,11 +1,14 @@
 //! What requests bring, read strictly: ids, queries and JSON.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Query, RawPathParams};
 use axum::http::request::Parts;
-use http_body_util::{BodyExt, Limited};
-use serde::de::DeserializeOwned;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
+use tokio::time::timeout;
 
 use crate::ids::Id;
 use crate::problem::Problem;
@@ -42,10 +45,20 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
 /// Bytes of JSON that are read at most.
 const MAX_JSON: usize = 64 << 10;
 
-/// A JSON object as a body.
-pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
-    let limited = Limited::new(body, MAX_JSON).collect().await;
-    let bytes = limited.map_err(|_| Problem::too_large("JSON", MAX_JSON as u64))?.to_bytes();
+/// A JSON object as a body, which has to arrive within `patience`.
+pub(super) async fn json<T: DeserializeOwned>(
+    body: Body,
+    patience: Duration,
+) -> Result<T, Problem> {
+    let received = timeout(patience, Limited::new(body, MAX_JSON).collect()).await;
+    let bytes = match received {
+        Ok(Ok(received)) => received.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            return Err(Problem::too_large("JSON", MAX_JSON as u64));
+        }
+        Ok(Err(error)) => return Err(Problem::malformed(format!("JSON: {error}"))),
+        Err(_) => return Err(Problem::slow("all of the JSON", patience)),
+    };
     // Read as an object first: a list would be taken for the fields in their order.
     let object: Result<Map<String, Value>, _> = serde_json::from_slice(&bytes);
     let value = object.and_then(|object| T::deserialize(Value::Object(object)));
@@ -53,28 +66,9 @@ pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, Problem> 
 }
 
 /// `?size=` of a view.
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ViewQuery {
     #[serde(default)]
-    size: SizeName,
-}
-
-#[derive(Clone, Copy, Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum SizeName {
-    Thumb,
-    #[default]
-    Screen,
-    Full,
-}
-
-impl ViewQuery {
-    pub(super) const fn size(self) -> ViewSize {
-        match self.size {
-            SizeName::Thumb => ViewSize::Thumb,
-            SizeName::Screen => ViewSize::Screen,
-            SizeName::Full => ViewSize::Full,
-        }
-    }
+    pub(super) size: ViewSize,
 }

@@ -71,7 +71,7 @@ pub(super) async fn submit(
 /// The choices in a body, all of which this server has.
 async fn choices(app: &App, picture: &Id, body: Body) -> Result<Choices, Problem> {
     app.store.picture(picture)?;
-    let choices: Choices = read_json(body).await?;
+    let choices: Choices = read_json(body, app.limits.idle).await?;
     choices.check()?;
     app.engine.check(&choices)?;
     Ok(choices)
@@ -134,7 +134,9 @@ pub(super) async fn remove(
     Shared_(app): Shared_<Shared>,
     PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
-    app.store.remove_job(&id)?.end_waiting();
+    let store = Arc::clone(&app.store);
+    let removed = tokio::task::spawn_blocking(move || store.remove_job(&id)).await;
+    removed.map_err(Problem::internal)??.end_waiting();
     app.queue.forget_ended();
     Ok(StatusCode::NO_CONTENT)
 }
@@ -196,15 +198,15 @@ pub(super) async fn view(
 ) -> Result<Response, Problem> {
     let job = app.store.job(&id)?;
     let folder = app.store.job_files(&job.picture, &id);
-    let path = folder.view(query.size().name());
-    if query.size() != ViewSize::Screen {
+    let path = folder.view(query.size.name());
+    if query.size != ViewSize::Screen {
         check_done(&job)?;
         if !path.exists() {
             let path = path.clone();
             app.bench
                 .run(Place::Look, move |bench, _| {
                     let image = read_image(&folder.result(Format::Png), &bench.read_options())?;
-                    Ok(write_view(&path, &image, query.size())?)
+                    Ok(write_view(&path, &image, query.size)?)
                 })
                 .await?;
         }

@@ -1,5 +1,7 @@
 //! Pictures that have been uploaded.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -52,7 +54,7 @@ pub(super) async fn remove(
     State(app): State<Shared>,
     PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
-    let store = std::sync::Arc::clone(&app.store);
+    let store = Arc::clone(&app.store);
     let picture = id.clone();
     let removed = tokio::task::spawn_blocking(move || store.remove_picture(&picture)).await;
     for job in removed.map_err(Problem::internal)?? {
@@ -80,13 +82,13 @@ pub(super) async fn view(
 ) -> Result<Response, Problem> {
     let record = app.store.picture(&id)?;
     let folder = app.store.picture_files(&id);
-    let path = folder.view(query.size().name());
+    let path = folder.view(query.size.name());
     if !path.exists() {
         let path = path.clone();
         app.bench
             .run(Place::Look, move |bench, _| {
                 let image = bench.image(&record, &folder)?;
-                Ok(write_view(&path, &image, query.size())?)
+                Ok(write_view(&path, &image, query.size)?)
             })
             .await?;
     }

@@ -1,6 +1,6 @@
 //! What is too much is refused in one clear sentence.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use serde_json::json;
@@ -82,12 +82,51 @@ fn an_upload_that_says_nothing_and_a_job_that_takes_too_long_end() {
     let stream = site.client.begin("POST", "/api/pictures", &[], 1000);
     let answer = http::read(stream);
     assert_eq!(answer.status, 408);
+    assert_eq!(answer.message(), "expected more of the file within 0.2 s");
 
     let picture = site.upload("cat.png", &sample("damaged/cat.png"));
     let job = site.submit(id(&picture), &json!({ "method": "slow" }));
     let status = site.wait_for(&job, &["failed"]);
     let message = status["message"].as_str().expect("a message");
     assert!(message.starts_with("it took longer than the limit"), "{message}");
+}
+
+#[test]
+fn who_does_not_say_what_it_wants_does_not_keep_others_out() {
+    let site = Site::with(|config| {
+        config.limits.idle = Duration::from_millis(300);
+        config.limits.connections = 4;
+    });
+    // 1. heads that never end, and one that never begins: every place is taken
+    let mut silent: Vec<_> =
+        ["GET /", "POST /api/pictures HTTP/1.1\r\nHost: localhost\r\nX-A: ", "G", ""]
+            .into_iter()
+            .map(|head| {
+                let mut stream =
+                    std::net::TcpStream::connect(("127.0.0.1", site.client.port)).expect("open");
+                stream.write_all(head.as_bytes()).expect("sent");
+                stream
+            })
+            .collect();
+    assert_eq!(site.client.get("/api/about").status, 200);
+    for stream in &mut silent {
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
+        let mut rest = Vec::new();
+        // Closed, in order or not, and without an answer to what was not asked.
+        let _ = stream.read_to_end(&mut rest);
+        assert_eq!(String::from_utf8_lossy(&rest), "");
+    }
+
+    // 2. JSON that never ends
+    let picture = site.upload("cat.png", &sample("damaged/cat.png"));
+    let answer = http::read(site.client.begin(
+        "POST",
+        &format!("/api/pictures/{}/jobs", id(&picture)),
+        &[],
+        100,
+    ));
+    assert_eq!(answer.status, 408);
+    assert_eq!(answer.message(), "expected all of the JSON within 0.3 s");
 }
 
 #[test]
