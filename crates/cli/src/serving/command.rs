@@ -95,7 +95,7 @@ fn detection(words: &mut Vec<String>, engine: &PageEngine, sensitivity: f32) {
     }
 }
 
-/// Taken apart by name, here and in [`diffusion`], so that a parameter that is added is not forgotten.
+/// Taken apart by name, here and in [`diffusion()`], so that a parameter that is added is not forgotten.
 fn classical(words: &mut Vec<String>, params: &DetectParams, preset: PresetArg) {
     let own = DetectParams::preset(preset.into());
     // How far marks are grown is the restoration's business.

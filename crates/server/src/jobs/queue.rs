@@ -33,18 +33,19 @@ impl Queue {
 
     /// `Ok` if one more may wait.
     pub(crate) fn check_room(&self) -> Result<(), Problem> {
-        let line = self.line();
-        if line.is_closed {
-            Err(Problem::stopping())
-        } else if line.waiting.len() >= self.most {
-            Err(self.full())
-        } else {
-            Ok(())
-        }
+        self.check_line(&self.line())
     }
 
-    fn full(&self) -> Problem {
-        Problem::busy(format!("{} restorations are waiting already; try again later", self.most))
+    fn check_line(&self, line: &Line) -> Result<(), Problem> {
+        if line.is_closed {
+            return Err(Problem::stopping());
+        }
+        if line.waiting.len() >= self.most {
+            let most = self.most;
+            let message = format!("{most} restorations are waiting already; try again later");
+            return Err(Problem::busy(message));
+        }
+        Ok(())
     }
 
     /// Lets a job wait; `made` makes it once there is room.
@@ -53,12 +54,7 @@ impl Queue {
         made: impl FnOnce() -> Result<Arc<Job>, Problem>,
     ) -> Result<Arc<Job>, Problem> {
         let mut line = self.line();
-        if line.is_closed {
-            return Err(Problem::stopping());
-        }
-        if line.waiting.len() >= self.most {
-            return Err(self.full());
-        }
+        self.check_line(&line)?;
         let job = made()?;
         line.waiting.push_back(Arc::clone(&job));
         tell_positions(&line);

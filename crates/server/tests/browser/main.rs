@@ -37,6 +37,20 @@ fn keep(browser: &mut Browser, name: &str) {
     }
 }
 
+/// Keeps what the screen of a phone in the dark shows of the same, where all of it must fit; then goes back to the desk.
+fn keep_on_a_dark_phone(browser: &mut Browser, name: &str) {
+    browser.screen(360, 740, true);
+    browser.theme("dark");
+    browser.settle();
+    keep(browser, &format!("{name}-phone-dark"));
+    assert_eq!(browser.eval(FITS), true, "{name}");
+    browser.screen(1280, 800, false);
+    browser.theme("light");
+}
+
+/// True on a page that needs no scrolling.
+const FITS: &str = "document.documentElement.scrollWidth <= innerWidth && document.documentElement.scrollHeight <= innerHeight";
+
 /// Left, top, width and height of an element on the screen.
 fn place(browser: &mut Browser, id: &str) -> [f64; 4] {
     let script = format!(
@@ -175,8 +189,7 @@ fn a_phone_has_room_for_all_of_it() {
     browser.theme("light");
     browser.open(&url(&site));
     keep(&mut browser, "welcome-phone-light");
-    let fits = "document.documentElement.scrollWidth <= innerWidth && document.documentElement.scrollHeight <= innerHeight";
-    assert_eq!(browser.eval(fits), true);
+    assert_eq!(browser.eval(FITS), true);
 
     // 1. two photographs; the first is open
     browser.choose("files", &[&path_of("damaged/rocks.png"), &path_of("damaged/cat.png")]);
@@ -184,7 +197,7 @@ fn a_phone_has_room_for_all_of_it() {
     browser.settle();
     keep(&mut browser, "damage-phone-light");
     assert_eq!(text(&mut browser, "picture-name"), "rocks.png");
-    assert_eq!(browser.eval(fits), true);
+    assert_eq!(browser.eval(FITS), true);
 
     // 2. one finger draws, two zoom and draw nothing
     let marked = text(&mut browser, "coverage");
@@ -209,7 +222,7 @@ fn a_phone_has_room_for_all_of_it() {
     browser.wait("!document.getElementById('after').hidden");
     browser.theme("dark");
     keep(&mut browser, "compare-phone-dark");
-    assert_eq!(browser.eval(fits), true);
+    assert_eq!(browser.eval(FITS), true);
     assert_eq!(browser.nameless(), Vec::<String>::new());
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
@@ -265,6 +278,7 @@ fn waiting_failing_and_stopping_are_told() {
     browser.wait("!document.getElementById('after').hidden");
     browser.settle();
     keep(&mut browser, "running-desktop-light");
+    keep_on_a_dark_phone(&mut browser, "running");
     browser.click("cancel");
     browser.wait("document.getElementById('outcome').textContent.startsWith('Cancelled')");
     browser.settle();
@@ -309,6 +323,7 @@ fn a_server_with_a_token_asks_for_it() {
     browser.call("Page.navigate", &json!({ "url": url(&site) }));
     browser.wait("document.getElementById('token-dialog')?.open");
     keep(&mut browser, "token-desktop-light");
+    keep_on_a_dark_phone(&mut browser, "token");
     browser.eval("document.getElementById('token').value = 'wrong'");
     browser.eval("document.querySelector('#token-dialog button').click()");
     browser.wait("document.getElementById('token-dialog').open && !document.getElementById('token-wrong').hidden");
