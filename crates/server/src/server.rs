@@ -138,7 +138,7 @@ impl Server {
             bench: Arc::new(Workbench::new(config.limits.waiting, config.limits.pixels)),
             uploads: Semaphore::new(config.limits.waiting),
             limits: config.limits.clone(),
-            keep_hours: config.keep.as_secs_f64() / 3600.0,
+            keep: config.keep,
             stopping: stop.subscribe(),
         });
         let router = router(app, Guard::new(&config));

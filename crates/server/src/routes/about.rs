@@ -16,7 +16,7 @@ pub(super) async fn about(State(app): State<Shared>) -> Json<Value> {
             "upload_bytes": app.limits.upload_bytes,
             "pixels": app.limits.pixels,
             "queue": app.queue.most(),
-            "keep_hours": app.keep_hours,
+            "keep_hours": app.keep.as_secs_f64() / 3600.0,
         },
         "queue": { "waiting": waiting, "running": is_running },
     }))

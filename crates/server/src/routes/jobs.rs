@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State as Shared_;
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -21,14 +21,14 @@ use super::input::{Asked, PathId, ViewQuery, json as read_json};
 use super::{App, Shared, files};
 use crate::choices::{Choices, MaskChoice};
 use crate::ids::Id;
-use crate::jobs::{Job, State, Status};
+use crate::jobs::{Job, State as JobState, Status};
 use crate::problem::Problem;
 use crate::store::{JobRecord, unix_seconds};
 use crate::views::{ViewSize, write_view};
 use crate::workbench::Place;
 
 pub(super) async fn submit(
-    Shared_(app): Shared_<Shared>,
+    State(app): State<Shared>,
     PathId(picture): PathId,
     body: Body,
 ) -> Result<(StatusCode, Json<Status>), Problem> {
@@ -42,7 +42,7 @@ pub(super) async fn submit(
         id,
         picture: picture.clone(),
         number: 0,
-        state: State::Queued,
+        state: JobState::Queued,
         choices: choices.clone(),
         created: unix_seconds(SystemTime::now()),
         elapsed_s: 0.0,
@@ -78,7 +78,7 @@ async fn choices(app: &App, picture: &Id, body: Body) -> Result<Choices, Problem
 }
 
 pub(super) async fn command(
-    Shared_(app): Shared_<Shared>,
+    State(app): State<Shared>,
     PathId(picture): PathId,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
@@ -100,20 +100,20 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-pub(super) async fn list(Shared_(app): Shared_<Shared>) -> Json<Value> {
+pub(super) async fn list(State(app): State<Shared>) -> Json<Value> {
     let jobs: Vec<_> = app.store.jobs(None).iter().map(|job| job.status()).collect();
     Json(json!({ "jobs": jobs }))
 }
 
 pub(super) async fn show(
-    Shared_(app): Shared_<Shared>,
+    State(app): State<Shared>,
     PathId(id): PathId,
 ) -> Result<Json<Status>, Problem> {
     Ok(Json(app.store.job(&id)?.status()))
 }
 
 pub(super) async fn cancel(
-    Shared_(app): Shared_<Shared>,
+    State(app): State<Shared>,
     PathId(id): PathId,
 ) -> Result<Json<Status>, Problem> {
     let job = app.store.job(&id)?;
@@ -131,7 +131,7 @@ pub(super) async fn cancel(
 }
 
 pub(super) async fn remove(
-    Shared_(app): Shared_<Shared>,
+    State(app): State<Shared>,
     PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
     let store = Arc::clone(&app.store);
@@ -145,7 +145,7 @@ pub(super) async fn remove(
 const BETWEEN_EVENTS: Duration = Duration::from_millis(50);
 
 pub(super) async fn events(
-    Shared_(app): Shared_<Shared>,
+    State(app): State<Shared>,
     PathId(id): PathId,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let watch = Watch {
@@ -192,7 +192,7 @@ impl Watch {
 }
 
 pub(super) async fn view(
-    Shared_(app): Shared_<Shared>,
+    State(app): State<Shared>,
     PathId(id): PathId,
     Asked(query): Asked<ViewQuery>,
 ) -> Result<Response, Problem> {
@@ -215,7 +215,7 @@ pub(super) async fn view(
 }
 
 pub(super) async fn mask(
-    Shared_(app): Shared_<Shared>,
+    State(app): State<Shared>,
     PathId(id): PathId,
 ) -> Result<Response, Problem> {
     let job = app.store.job(&id)?;
@@ -243,7 +243,7 @@ enum ResultFormat {
 }
 
 pub(super) async fn result(
-    Shared_(app): Shared_<Shared>,
+    State(app): State<Shared>,
     PathId(id): PathId,
     Asked(query): Asked<ResultQuery>,
 ) -> Result<Response, Problem> {
@@ -260,7 +260,7 @@ pub(super) async fn result(
 }
 
 pub(super) async fn comparison(
-    Shared_(app): Shared_<Shared>,
+    State(app): State<Shared>,
     PathId(id): PathId,
 ) -> Result<Response, Problem> {
     let job = app.store.job(&id)?;
@@ -288,9 +288,11 @@ pub(super) async fn comparison(
 
 fn check_done(job: &Job) -> Result<(), Problem> {
     match job.state() {
-        State::Done => Ok(()),
-        State::Queued | State::Running => Err(Problem::conflict("it is not done yet")),
-        State::Failed | State::Cancelled => Err(Problem::conflict("it has ended without a result")),
+        JobState::Done => Ok(()),
+        JobState::Queued | JobState::Running => Err(Problem::conflict("it is not done yet")),
+        JobState::Failed | JobState::Cancelled => {
+            Err(Problem::conflict("it has ended without a result"))
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod pictures;
 mod upload;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::middleware;
@@ -34,7 +35,8 @@ pub(crate) struct App {
     pub(crate) queue: Arc<Queue>,
     pub(crate) bench: Arc<Workbench>,
     pub(crate) limits: Limits,
-    pub(crate) keep_hours: f64,
+    /// How long pictures are kept after their last use.
+    pub(crate) keep: Duration,
     /// Uploads that may come in at the same time.
     pub(crate) uploads: Semaphore,
     /// Becomes true when the server stops: streams of events end then.

@@ -31,7 +31,7 @@ pub(super) fn shown(app: &App, record: &PictureRecord) -> Value {
         "color": record.color,
         "bytes": record.bytes,
         "created": record.created,
-        "expires": record.used + (app.keep_hours * 3600.0) as u64,
+        "expires": record.used + app.keep.as_secs(),
         "mask_revision": record.mask_revision,
         "views": { "screen": view(ViewSize::Screen.of(size)), "full": view(ViewSize::Full.of(size)) },
         "jobs": jobs,
