@@ -67,7 +67,7 @@ class Detector(Pixelwise):
 
 class Refiner(Pixelwise):
     task = "refiner"
-    config = {"in_channels": 4, "out_channels": 3, "widths": [32, 64, 96, 128, 160], "blocks": [1, 1, 1, 2, 3]}
+    config = {"in_channels": 4, "out_channels": 3, "widths": [32, 48, 64, 96, 128], "blocks": [1, 1, 1, 1, 2]}
     batch, crop, lr, near = 24, 224, 8e-4, 1.0
 
     def inputs(self, clean: torch.Tensor, shown: torch.Tensor, mask: torch.Tensor) -> Crops:

@@ -60,7 +60,7 @@ class Average:
 
 def loss_and_gradients(student, loss_of, crops: students.Crops, device: torch.device) -> torch.Tensor:
     inputs = student.inputs(*crops)
-    with torch.autocast(device.type, torch.bfloat16):
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         loss = loss_of(*inputs)
     loss.backward()
     return loss.detach()
