@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{ArgAction, Args};
-use diffusion::pipelines::pixelwise::{LearnedDetectParams, LearnedDetector};
+use diffusion::pipelines::pixelwise::LearnedDetector;
 use imaging::Detector;
 use imaging::detect::DetectParams;
 
@@ -15,12 +15,13 @@ use crate::exit;
 ///
 /// The library checks the ranges, so that they are stated once.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Detection (defaults come from the preset)")]
+#[command(next_help_heading = "Detection (classical defaults come from the preset)")]
 pub(crate) struct DetectionArgs {
-    /// How damage is found: classical, or a network that `photomend train-detector` wrote, to which only --threshold
-    /// applies
-    #[arg(long, value_name = "NAME|FILE", default_value = "classical")]
-    detector: PathBuf,
+    /// How damage is found: learned (the carried network), classical (to which --preset and all but --threshold apply), or
+    /// a network's file [default: learned, or classical if something that only applies
+    /// to that is given]
+    #[arg(long, value_name = "NAME|FILE")]
+    detector: Option<PathBuf>,
 
     /// The least probability of being damaged that a network's finding needs, above 0 and below 1: lower finds more
     /// [default: 0.5]
@@ -116,48 +117,68 @@ pub(crate) struct DetectionArgs {
     loss_dark_score: Option<f32>,
 }
 
-impl DetectionArgs {
-    /// The preset with the given changes; the library checks the ranges.
-    pub(crate) fn params(&self, preset: PresetArg) -> DetectParams {
-        let mut params = DetectParams::preset(preset.into());
-        self.apply(&mut params);
-        params
-    }
+/// What `--detector` calls the network that the program carries.
+pub(crate) const LEARNED: &str = "learned";
+/// What it calls the way without a network.
+pub(crate) const CLASSICAL: &str = "classical";
 
-    /// The detector that was asked for; a classical one has these parameters.
+/// A detector and where it comes from.
+#[derive(Debug)]
+pub(crate) enum DetectorChoice {
+    /// The classical one.
+    Classical(DetectParams),
+    /// A network: that of a file, or the carried one.
+    Learned(Option<PathBuf>, Box<LearnedDetector>),
+}
+
+impl DetectionArgs {
+    /// The detector that was asked for, whose mask reaches `dilate` pixels beyond the damage if that is given.
     ///
     /// # Errors
-    /// Those of reading a network, and a usage error for settings that do not go together.
+    /// As [`DetectionArgs::choice`].
     pub(crate) fn detector(
         &self,
-        classical: DetectParams,
+        preset: PresetArg,
         dilate: Option<usize>,
     ) -> anyhow::Result<Arc<dyn Detector>> {
-        match self.network(dilate)? {
-            Some((_, network)) => Ok(Arc::new(network)),
-            None => Ok(Arc::new(classical)),
-        }
+        Ok(match self.choice(preset, dilate)? {
+            DetectorChoice::Classical(params) => Arc::new(params),
+            DetectorChoice::Learned(_, network) => Arc::new(*network),
+        })
     }
 
-    /// The network that was asked for and its file; `None` for the classical way.
+    /// The same, before it is forgotten which one it is.
     ///
     /// # Errors
-    /// As [`DetectionArgs::detector`].
-    pub(crate) fn network(
+    /// Those of reading a network, parameters out of range, and a usage error for settings that do not go together.
+    pub(crate) fn choice(
         &self,
+        preset: PresetArg,
         dilate: Option<usize>,
-    ) -> anyhow::Result<Option<(&Path, LearnedDetector)>> {
-        if self.detector == Path::new("classical") {
+    ) -> anyhow::Result<DetectorChoice> {
+        let mut classical = DetectParams::preset(preset.into());
+        self.apply(&mut classical);
+        let is_tuned = classical != DetectParams::default();
+        let named = self.detector.as_deref();
+        if named == Some(Path::new(CLASSICAL)) || (named.is_none() && is_tuned) {
             if self.threshold.is_some() {
-                return Err(exit::usage("--threshold is for networks: --detector FILE"));
+                let problem = "--threshold is for networks, and not for --detector classical";
+                return Err(exit::usage(problem));
             }
-            return Ok(None);
+            set(&mut classical.dilate, dilate);
+            classical.validate().map_err(|error| exit::usage(error.to_string()))?;
+            return Ok(DetectorChoice::Classical(classical));
         }
-        let mut params = LearnedDetectParams::default();
+        if is_tuned {
+            return Err(exit::usage("--preset and its settings are for --detector classical"));
+        }
+        let path = named.filter(|&name| name != Path::new(LEARNED));
+        let network = path.map_or_else(LearnedDetector::carried, LearnedDetector::open)?;
+        let mut params = network.params();
         set(&mut params.threshold, self.threshold);
         set(&mut params.dilate, dilate);
-        let network = LearnedDetector::open(&self.detector)?.with_params(params)?;
-        Ok(Some((&self.detector, network)))
+        let network = Box::new(network.with_params(params)?);
+        Ok(DetectorChoice::Learned(path.map(Path::to_path_buf), network))
     }
 
     fn apply(&self, params: &mut DetectParams) {

@@ -213,7 +213,7 @@ impl EvaluateArgs {
                 self.masks.iter().map(|&masks| masks.into()).collect()
             },
             restored: self.restored.clone(),
-            detector: self.detection.detector(self.detection.params(self.preset), None)?,
+            detector: self.detection.detector(self.preset, None)?,
             dilate: usize::from(self.dilate),
             feather: self.feather,
             score_detection: !self.no_detection,

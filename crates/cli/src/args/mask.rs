@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use imaging::detect::DetectParams;
 
 use super::{DetectionArgs, InputArgs, JsonArgs, PresetArg, ReadArgs, number_in};
 
@@ -52,13 +51,4 @@ pub(crate) struct MaskArgs {
     /// Replace outputs that exist; the inputs themselves are never replaced
     #[arg(short, long, help_heading = "Files")]
     pub(crate) force: bool,
-}
-
-impl MaskArgs {
-    /// The preset with the given changes.
-    pub(crate) fn params(&self) -> DetectParams {
-        let mut params = self.detection.params(self.preset);
-        params.dilate = self.dilate.unwrap_or(params.dilate);
-        params
-    }
 }

@@ -22,7 +22,7 @@ pub(crate) use bench::{BenchArgs, Stage};
 pub(crate) use common::{InputArgs, JsonArgs, PresetArg, ReadArgs, WriteArgs, number_in};
 pub(crate) use completions::CompletionsArgs;
 pub(crate) use damage::DamageArgs;
-pub(crate) use detect::DetectionArgs;
+pub(crate) use detect::{CLASSICAL, DetectionArgs, DetectorChoice, LEARNED};
 pub(crate) use diffusion::DiffusionArgs;
 pub(crate) use engine::EngineArgs;
 pub(crate) use evaluate::EvaluateArgs;

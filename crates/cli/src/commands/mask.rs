@@ -20,10 +20,8 @@ use crate::outputs;
 
 pub(crate) fn run(args: &MaskArgs, context: &Context) -> anyhow::Result<Outcome> {
     // 1. plan every file, and check the plan before any work
-    let params = args.params();
-    params.validate().map_err(|error| exit::usage(error.to_string()))?;
     let settings = Settings {
-        detector: args.detection.detector(params, args.dilate)?,
+        detector: args.detection.detector(args.preset, args.dilate)?,
         feather: args.soft.then_some(args.feather),
         read: args.read.options(),
         write: WriteOptions { force: args.force, ..WriteOptions::default() },

@@ -74,7 +74,7 @@ impl Settings {
             fill,
             repainter,
             engine,
-            detector: args.detection.detector(args.detection.params(args.preset), None)?,
+            detector: args.detection.detector(args.preset, None)?,
             dilate: args.dilate,
             feather: args.feather,
             read: args.read.options(),

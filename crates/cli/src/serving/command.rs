@@ -1,15 +1,15 @@
 //! The command line that does what a client of the page has chosen.
 
 use clap::ValueEnum;
+use diffusion::pipelines::pixelwise::LearnedDetectParams;
 use diffusion::pipelines::restore::Strength;
 use imaging::detect::{DetectParams, LineParams, LossParams};
 use imaging::fill::{FillMethod, FillOptions};
 use imaging::restore::{DETECTED_DILATE, DETECTED_FEATHER};
 use server::{Choices, classical_params, learned_threshold};
 
-use super::finder::Finder;
 use super::{MODEL, PageEngine};
-use crate::args::{DiffusionArgs, EngineArgs, PresetArg};
+use crate::args::{CLASSICAL, DetectorChoice, DiffusionArgs, EngineArgs, PresetArg};
 
 /// `photomend restore …`, with what differs from its defaults.
 pub(super) fn words(
@@ -82,14 +82,18 @@ fn flag(words: &mut Vec<String>, name: &str, set: bool) {
 }
 
 fn detection(words: &mut Vec<String>, engine: &PageEngine, sensitivity: f32) {
-    choice(words, "--preset", &engine.preset, &PresetArg::default());
-    match &engine.finder {
-        Finder::Learned(path, network) => {
-            words.extend(["--detector".to_owned(), path.display().to_string()]);
+    match &engine.finder.0 {
+        DetectorChoice::Learned(path, network) => {
+            if let Some(path) = path {
+                words.extend(["--detector".to_owned(), path.display().to_string()]);
+            }
             let threshold = learned_threshold(network.params().threshold, sensitivity);
-            option(words, "--threshold", &threshold, &0.5);
+            let own = LearnedDetectParams::default().threshold;
+            option(words, "--threshold", &threshold, &own);
         }
-        Finder::Classical(params) => {
+        DetectorChoice::Classical(params) => {
+            words.extend(["--detector", CLASSICAL].map(str::to_owned));
+            choice(words, "--preset", &engine.preset, &PresetArg::default());
             classical(words, &classical_params(params, sensitivity), engine.preset);
         }
     }

@@ -1,39 +1,27 @@
 //! Finding damage at any sensitivity.
 
-use std::path::PathBuf;
-
 use diffusion::pipelines::pixelwise::{LearnedDetectParams, LearnedDetector};
-use imaging::detect::DetectParams;
 use imaging::{Detector, Image, Mask, Observer, Plane};
 use server::{classical_params, learned_threshold};
 
-use crate::args::{DetectionArgs, PresetArg};
+use crate::args::{CLASSICAL, DetectionArgs, DetectorChoice, LEARNED, PresetArg};
 
-/// What finds damage for the page.
+/// What finds damage for the page: a network looks at a picture once, the classical detector for each sensitivity.
 #[derive(Debug)]
-pub(super) enum Finder {
-    /// The classical way: looks at the picture for each sensitivity.
-    Classical(DetectParams),
-    /// A network: looks once.
-    Learned(PathBuf, Box<LearnedDetector>),
-}
+pub(super) struct Finder(pub(super) DetectorChoice);
 
 impl Finder {
     /// What the arguments ask for.
     pub(super) fn new(args: &DetectionArgs, preset: PresetArg) -> anyhow::Result<Self> {
-        if let Some((path, network)) = args.network(None)? {
-            return Ok(Self::Learned(path.to_path_buf(), Box::new(network)));
-        }
-        let params = args.params(preset);
-        params.validate().map_err(|error| crate::exit::usage(error.to_string()))?;
-        Ok(Self::Classical(params))
+        args.choice(preset, None).map(Self)
     }
 
     /// What people read.
     pub(super) fn label(&self) -> String {
-        match self {
-            Self::Classical(_) => "classical".to_owned(),
-            Self::Learned(path, _) => {
+        match &self.0 {
+            DetectorChoice::Classical(_) => CLASSICAL.to_owned(),
+            DetectorChoice::Learned(None, _) => LEARNED.to_owned(),
+            DetectorChoice::Learned(Some(path), _) => {
                 path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
             }
         }
@@ -44,9 +32,11 @@ impl Finder {
         image: &Image,
         observer: &dyn Observer,
     ) -> imaging::Result<Option<Plane<u8>>> {
-        match self {
-            Self::Classical(_) => Ok(None),
-            Self::Learned(_, network) => Ok(Some(network.probabilities(image, observer)?)),
+        match &self.0 {
+            DetectorChoice::Classical(_) => Ok(None),
+            DetectorChoice::Learned(_, network) => {
+                Ok(Some(network.probabilities(image, observer)?))
+            }
         }
     }
 
@@ -57,15 +47,15 @@ impl Finder {
         sensitivity: f32,
         observer: &dyn Observer,
     ) -> imaging::Result<Mask> {
-        match (self, evidence) {
-            (Self::Classical(params), _) => {
+        match (&self.0, evidence) {
+            (DetectorChoice::Classical(params), _) => {
                 Ok(classical_params(params, sensitivity).detect(image, observer)?.mask)
             }
-            (Self::Learned(_, network), Some(seen)) => {
+            (DetectorChoice::Learned(_, network), Some(seen)) => {
                 // What is found does not depend on the noise, which is only reported.
                 Ok(at(network, sensitivity)?.found(seen, 0.0)?.mask)
             }
-            (Self::Learned(_, network), None) => {
+            (DetectorChoice::Learned(_, network), None) => {
                 Ok(at(network, sensitivity)?.detect(image, observer)?.mask)
             }
         }

@@ -22,7 +22,7 @@ fn a_folder_gives_masks_and_overlays() {
     let scene = Scene::new();
     scene.image("in/a.png", &cracked());
     scene.image("in/b.tif", &cracked());
-    let report = scene.run("mask in -o out --json --quiet");
+    let report = scene.run("mask in -o out --detector classical --json --quiet");
     assert_eq!(report.code, 0, "{}", report.stderr);
     let files = scene.files();
     for name in ["out/a.png", "out/b.png", "out/overlay/a.png", "out/overlay/b.png"] {
@@ -55,6 +55,36 @@ fn one_file_soft_and_with_other_parameters() {
     assert_eq!(scene.run("mask a.png -o none.png --no-dark --no-wide").code, 0);
     let Samples::U8(values) = scene.read("none.png").samples().clone() else { panic!("8 bits") };
     assert!(values.iter().all(|&value| value == 0));
+}
+
+#[test]
+fn the_carried_network_is_the_default_and_has_a_threshold() {
+    let scene = Scene::new();
+    scene.image("a.png", &cracked());
+    let found = |arguments: &str| {
+        let run = scene.run(&format!("mask a.png -o m.png --force --json {arguments}"));
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let json: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON alone");
+        (json["images"][0]["coverage"].as_f64().expect("a share"), json["parameters"].clone())
+    };
+    // The line is four pixels wide: 3 % of the picture, and a pixel more on both sides.
+    let (share, parameters) = found("");
+    assert!((0.02..0.08).contains(&share), "{share}");
+    assert_eq!(parameters["threshold"], 0.5, "{parameters}");
+    let (more, less) = (found("--threshold 0.1").0, found("--detector learned --threshold 0.9").0);
+    assert!(more >= share && share >= less, "{more} {share} {less}");
+    // What only the classical detector has means that one.
+    assert!(found("--low 12").1["lines"]["low"].is_number());
+
+    for (arguments, words) in [
+        ("--detector classical --threshold 0.4", "--threshold is for networks"),
+        ("--detector learned --low 12", "for --detector classical"),
+        ("--threshold 1.5", "0.001"),
+    ] {
+        let run = scene.run(&format!("mask a.png -o other.png {arguments}"));
+        assert_eq!(run.code, 2, "{arguments}");
+        assert!(run.stderr.contains(words), "{}", run.stderr);
+    }
 }
 
 #[test]

@@ -18,12 +18,18 @@ use crate::error::{DiffusionError, Result};
 /// Elements that are read and converted at a time: with their bytes they fit in a core's own cache.
 const CHUNK: usize = 1 << 16;
 
-/// An open regular file that threads read from at any position.
+/// An open regular file, or one that the program carries, that threads read from at any position.
 #[derive(Debug)]
 pub(super) struct FileBytes {
     path: PathBuf,
-    file: File,
+    place: Place,
     len: u64,
+}
+
+#[derive(Debug)]
+enum Place {
+    Disk(File),
+    Program(&'static [u8]),
 }
 
 impl FileBytes {
@@ -35,7 +41,12 @@ impl FileBytes {
             return Err(DiffusionError::checkpoint(path, "expected a file, found something else"));
         }
         let file = File::open(path).map_err(|source| DiffusionError::io(path, "read", source))?;
-        Ok(Self { path: path.to_path_buf(), file, len: metadata.len() })
+        Ok(Self { path: path.to_path_buf(), place: Place::Disk(file), len: metadata.len() })
+    }
+
+    /// A file of this name that is a part of the program.
+    pub(super) fn carried(name: &str, bytes: &'static [u8]) -> Self {
+        Self { path: name.into(), place: Place::Program(bytes), len: bytes.len() as u64 }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -48,8 +59,17 @@ impl FileBytes {
 
     /// Fills `buffer` with the bytes from `offset` on.
     pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        read_exact_at(&self.file, buffer, offset)
-            .map_err(|source| DiffusionError::io(&self.path, "read", source))
+        let read = match &self.place {
+            Place::Disk(file) => read_exact_at(file, buffer, offset),
+            Place::Program(bytes) => {
+                let start = offset as usize;
+                let found = start.checked_add(buffer.len()).and_then(|end| bytes.get(start..end));
+                found
+                    .map(|bytes| buffer.copy_from_slice(bytes))
+                    .ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into())
+            }
+        };
+        read.map_err(|source| DiffusionError::io(&self.path, "read", source))
     }
 }
 

@@ -83,7 +83,18 @@ impl SafetensorsFile {
     /// [`DiffusionError::Io`], and [`DiffusionError::Checkpoint`] if it is no safetensors file, is cut short or
     /// describes tensors that its length contradicts.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let bytes = FileBytes::open(path.as_ref())?;
+        Self::of_bytes(FileBytes::open(path.as_ref())?)
+    }
+
+    /// A file of this name that is a part of the program.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Checkpoint`] as for [`SafetensorsFile::open`].
+    pub(crate) fn carried(name: &str, bytes: &'static [u8]) -> Result<Self> {
+        Self::of_bytes(FileBytes::carried(name, bytes))
+    }
+
+    fn of_bytes(bytes: FileBytes) -> Result<Self> {
         let fail = |problem: String| DiffusionError::checkpoint(bytes.path(), problem);
 
         // 1. the header's length

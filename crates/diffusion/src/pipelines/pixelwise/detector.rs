@@ -10,14 +10,16 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::tiles::{answer, tiles};
+use crate::carried;
 use crate::checkpoint::SafetensorsFile;
 use crate::error::{DiffusionError, Result};
 use crate::models::PixelUnet;
 
-/// The longest side of a tile's core: 1024² pixels of 16 channels are 64 MB.
-const SIDE: usize = 896;
-/// What is seen around it; beyond it pixels only count in the norms, where there are any.
-const MARGIN: usize = 64;
+/// The longest side of a tile's core. With its margins it is as large as the crops that the carried network learned from: its
+/// norms look at all of what is seen, and with larger tiles it found a tenth less.
+const SIDE: usize = 192;
+/// What is seen around it.
+const MARGIN: usize = 32;
 
 /// What counts as found.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -49,7 +51,19 @@ impl LearnedDetector {
     /// # Errors
     /// [`DiffusionError::Checkpoint`] if the file is none, and those of reading it.
     pub fn open(path: &Path) -> Result<Self> {
-        let unet = PixelUnet::from_file(SafetensorsFile::open(path)?, "detector", &Device::Cpu)?;
+        Self::of_file(SafetensorsFile::open(path)?)
+    }
+
+    /// The network that the program carries.
+    ///
+    /// # Errors
+    /// None of a whole program.
+    pub fn carried() -> Result<Self> {
+        Self::of_file(carried::detector()?)
+    }
+
+    fn of_file(file: SafetensorsFile) -> Result<Self> {
+        let unet = PixelUnet::from_file(file, "detector", &Device::Cpu)?;
         Ok(Self { unet, params: LearnedDetectParams::default() })
     }
 
@@ -92,6 +106,7 @@ impl LearnedDetector {
         observer.progress("detect", total, total);
         Ok(found)
     }
+
     /// What counts as found among the [`LearnedDetector::probabilities`] of a picture, whose noise goes into the figures as
     /// it is: one look at a picture serves every threshold.
     ///

@@ -142,7 +142,7 @@ fn denormals_are_zero() {
 
 #[test]
 fn the_emulated_tier_is_tested_but_not_chosen() {
-    if super::is_active() {
+    if amx::is_emulated() {
         assert!(tiers().any(|tier| tier == Tier::Amx));
         if std::env::var_os("PHOTOMEND_ISA").is_none() {
             assert_ne!(Tier::current(), Tier::Amx);
