@@ -43,9 +43,9 @@ fn mean_f1(mark: Mark) -> f64 {
 
 #[test]
 fn damage_is_found() {
-    assert!(mean_f1(Mark::DarkCracks) >= 0.62);
-    assert!(mean_f1(Mark::BrightScratches) >= 0.72);
-    assert!(mean_f1(Mark::WideLosses) >= 0.69);
+    assert!(mean_f1(Mark::DarkCracks) >= 0.61);
+    assert!(mean_f1(Mark::BrightScratches) >= 0.73);
+    assert!(mean_f1(Mark::WideLosses) >= 0.70);
 }
 
 #[test]
@@ -60,5 +60,5 @@ fn clean_photographs_stay_nearly_unmarked() {
     }
     let mean = sum / photographs.len() as f64;
     println!("mean {:.3} % flagged", 100.0 * mean);
-    assert!(mean <= 0.0075);
+    assert!(mean <= 0.005);
 }

@@ -27,7 +27,7 @@ const THUMB_SIDE: usize = 256;
 const SCREEN_SIDE: usize = 1600;
 
 /// The longer side of what a first look for damage sees, in pixels.
-pub(crate) const DRAFT_SIDE: usize = 1200;
+pub(crate) const DRAFT_SIDE: usize = 800;
 
 /// The most pixels of a full view: a browser holds four bytes for each.
 const FULL_PIXELS: f64 = 40e6;

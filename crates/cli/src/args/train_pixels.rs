@@ -117,7 +117,7 @@ pub(crate) struct PageArgs {
     #[arg(long, value_name = "S..T", value_parser = severity)]
     pub(crate) severity: Option<RangeInclusive<f32>>,
 
-    /// The side of what the network sees at a time, in pixels [default: 128]
+    /// The side of what the network sees at a time, in pixels [default: 256 for a detector, else 128]
     #[arg(long, value_name = "PX")]
     pub(crate) crop: Option<usize>,
 }
@@ -143,11 +143,11 @@ pub(crate) struct PixelNetworkArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Optimizer")]
 pub(crate) struct PixelOptimizerArgs {
-    /// The learning rate at its highest; it falls along half a cosine [default: 2e-3 for a detector, else 1e-3]
+    /// The learning rate at its highest; it falls along half a cosine [default: 2e-4 for a refiner, else 1e-3]
     #[arg(long, value_name = "LR", value_parser = number_in(0.0_f64..=10.0))]
     pub(crate) lr: Option<f64>,
 
-    /// Crops that go through the network together [default: 16]
+    /// Crops that go through the network together [default: 4 for a detector, else 16]
     #[arg(long, value_name = "N")]
     pub(crate) batch_size: Option<usize>,
 }

@@ -28,13 +28,13 @@ pub struct LearnedDetectParams {
     pub threshold: f32,
     /// Connected pieces of fewer pixels are left out. Default: 8.
     pub min_area: usize,
-    /// What is found is grown by a disc of this radius in pixels. Default: 1.
+    /// What is found is grown by a disc of this radius in pixels. Default: 0, as what the network finds has a rim already.
     pub dilate: usize,
 }
 
 impl Default for LearnedDetectParams {
     fn default() -> Self {
-        Self { threshold: 0.5, min_area: 8, dilate: 1 }
+        Self { threshold: 0.5, min_area: 8, dilate: 0 }
     }
 }
 

@@ -50,9 +50,9 @@ impl PixelTask {
     pub fn default_network(self) -> Option<PixelUnetConfig> {
         let (in_channels, out_channels) = self.channels();
         let (widths, blocks, norm_num_groups) = match self {
-            Self::Detector => (vec![16, 32, 64, 96, 128], vec![1, 1, 1, 2, 2], Some(8)),
+            Self::Detector => (vec![16, 32, 64, 96, 160], vec![1, 1, 1, 2, 3], Some(8)),
             // What it adds is in proportion to the contrast that it sees, which norms would hide.
-            Self::Refiner => (vec![32, 64, 96, 128, 160], vec![1, 1, 1, 2, 2], None),
+            Self::Refiner => (vec![32, 48, 64, 96, 128], vec![1, 1, 1, 1, 2], None),
             Self::Autoencoder => return None,
         };
         Some(PixelUnetConfig { in_channels, out_channels, widths, blocks, norm_num_groups })
@@ -201,7 +201,7 @@ pub struct PixelTrainOptions {
 }
 
 impl PixelTrainOptions {
-    /// The settings that the carried networks were trained with, but for the number of steps.
+    /// The settings for a task. The carried networks were trained with tools/models/train.py, on pages made with these.
     #[must_use]
     pub fn new(task: PixelTask) -> Self {
         Self {
@@ -215,20 +215,21 @@ impl PixelTrainOptions {
             model: None,
             optimizer: OptimizerOptions {
                 learning_rate: match task {
-                    PixelTask::Detector => 2e-3,
-                    PixelTask::Refiner | PixelTask::Autoencoder => 1e-3,
+                    PixelTask::Detector | PixelTask::Autoencoder => 1e-3,
+                    // Without norms weights grow beyond all bounds at a higher one.
+                    PixelTask::Refiner => 2e-4,
                 },
                 lr_scheduler: LrScheduler::Cosine,
                 warmup_steps: 200,
                 beta2: 0.99,
                 weight_decay: 1e-4,
-                batch_size: 16,
+                batch_size: if task == PixelTask::Detector { 4 } else { 16 },
                 ema_decay: 0.998,
                 gradient_checkpointing: false,
                 ..OptimizerOptions::default()
             },
             pages: match task {
-                PixelTask::Detector => PageOptions::default(),
+                PixelTask::Detector => PageOptions { crop: 256, ..PageOptions::default() },
                 PixelTask::Refiner => {
                     PageOptions { decoys: 0.1, aged: 0.4, objects: 0.2, ..PageOptions::default() }
                 }
