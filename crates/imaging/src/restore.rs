@@ -150,8 +150,9 @@ pub fn blend_weights(mask: Mask, dilate: usize, sigma: f32) -> Result<Mask> {
     Ok(weights)
 }
 
-/// What detected damage is grown by before it is filled, in pixels, unless the caller says otherwise.
-pub const DETECTED_DILATE: usize = 2;
+/// What detected damage is grown by before it is filled, in pixels, unless the caller says otherwise: with 2 restored photographs
+/// were 0.1 to 1 dB further from the clean ones, as what is found has a rim of its own.
+pub const DETECTED_DILATE: usize = 1;
 
 /// What the edge of detected damage is softened by: the standard deviation in pixels.
 pub const DETECTED_FEATHER: f32 = 1.0;

@@ -1,70 +1,27 @@
-//! Detection on photographs damaged by a generator that the detector was not tuned on.
+//! The classical detector on photographs damaged by a generator that it was not tuned on.
 
-#[path = "common/independent_damage.rs"]
-mod independent_damage;
+#[path = "common/detection_scores.rs"]
+mod detection_scores;
 
-use std::path::Path;
-
-use imaging::detect::{DetectParams, detect};
-use imaging::io::{ReadOptions, list_images, read_image};
-use imaging::metrics::{DetectionScore, detection_score};
-use imaging::{Image, Silent};
-use independent_damage::{Mark, damage};
-
-fn photographs() -> Vec<(String, Image)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples/photos");
-    list_images(&folder, false)
-        .expect("the sample photographs are in the repository")
-        .iter()
-        .map(|path| {
-            let image = read_image(path, &ReadOptions::default()).expect("a sample decodes");
-            (path.file_stem().expect("a file name").to_string_lossy().into_owned(), image)
-        })
-        .collect()
-}
-
-/// Mean precision, recall and F1 over all photographs at 2 px, with the default setting.
-fn mean_f1(mark: Mark) -> f64 {
-    let photographs = photographs();
-    let mut sum = 0.0;
-    for (i, (name, clean)) in photographs.iter().enumerate() {
-        let (damaged, truth) = damage(clean, mark, 1000 + i as u64);
-        let found = detect(&damaged, &DetectParams::default(), &Silent).expect("a valid image");
-        let DetectionScore { precision, recall, f1, .. } =
-            detection_score(&found.mask, &truth, 2.0).expect("equal sizes");
-        println!("{mark:?} {name:15} P {precision:.3}  R {recall:.3}  F1 {f1:.3}");
-        sum += f1;
-    }
-    let mean = sum / photographs.len() as f64;
-    println!("{mark:?} mean F1 {mean:.3}");
-    mean
-}
+use detection_scores::{Mark, mean_f1, mean_flagged};
+use imaging::detect::DetectParams;
 
 #[test]
 fn thin_dark_cracks_are_found() {
-    assert!(mean_f1(Mark::DarkCracks) >= 0.63);
+    assert!(mean_f1(&DetectParams::default(), Mark::DarkCracks) >= 0.63);
 }
 
 #[test]
 fn thin_bright_scratches_are_found() {
-    assert!(mean_f1(Mark::BrightScratches) >= 0.58);
+    assert!(mean_f1(&DetectParams::default(), Mark::BrightScratches) >= 0.58);
 }
 
 #[test]
 fn wide_losses_are_found() {
-    assert!(mean_f1(Mark::WideLosses) >= 0.35);
+    assert!(mean_f1(&DetectParams::default(), Mark::WideLosses) >= 0.35);
 }
 
 #[test]
 fn clean_photographs_stay_nearly_unmarked() {
-    let photographs = photographs();
-    let mut sum = 0.0;
-    for (name, clean) in &photographs {
-        let found = detect(clean, &DetectParams::default(), &Silent).expect("a valid image");
-        println!("{name:15} {:.3} % flagged", 100.0 * found.mask.coverage());
-        sum += found.mask.coverage();
-    }
-    let mean = sum / photographs.len() as f64;
-    println!("mean {:.3} % flagged", 100.0 * mean);
-    assert!(mean <= 0.02);
+    assert!(mean_flagged(&DetectParams::default()) <= 0.02);
 }

@@ -55,7 +55,7 @@ pub(crate) struct RestoreArgs {
     )]
     pub(crate) preset: PresetArg,
 
-    /// Grow the mask by this many pixels, 0 to 100 [default: 2 for detected damage, 0 for a given mask]
+    /// Grow the mask by this many pixels, 0 to 100 [default: 1 for detected damage, 0 for a given mask]
     #[arg(
         long, value_name = "PX", help_heading = "Mask",
         value_parser = clap::value_parser!(u16).range(0..=100)
