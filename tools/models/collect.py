@@ -20,7 +20,6 @@ import numpy
 from PIL import Image, ImageOps
 
 
-
 def run(*command: object, folder: Path) -> None:
     subprocess.run([str(word) for word in command], cwd=folder, check=True, stdout=subprocess.DEVNULL)
 

@@ -98,13 +98,10 @@ def strokes(number: int, side: int, device: torch.device) -> torch.Tensor:
     return (masks | boxes).float()
 
 
-def parts(model: Path | None):
-    """diffusers' classes, and the checkpoint."""
-    if model is None:
+def checkpoint(args: argparse.Namespace) -> Path:
+    if args.model is None:
         raise SystemExit("--model: expected a checkpoint, a diffusers folder, found none")
-    import diffusers
-
-    return diffusers, model
+    return args.model
 
 
 def save_part(model: Path, out: Path, part: str, network: torch.nn.Module, weights: dict[str, torch.Tensor], **config) -> None:
@@ -130,7 +127,9 @@ class Autoencoder:
     HOLES = 0.3  # the share of crops with holes
 
     def __init__(self, args: argparse.Namespace, device: torch.device) -> None:
-        diffusers, self.model = parts(args.model)
+        import diffusers  # The networks on pixels do without.
+
+        self.model = checkpoint(args)
         network = diffusers.AutoencoderKL.from_pretrained(self.model, subfolder="vae").float()
         self.network = network.to(device, memory_format=torch.channels_last)
         self.seen: torch.Tensor | None = None
@@ -164,9 +163,10 @@ class Unet:
     DROPOUT, UNMASKED, GAMMA = 0.1, 0.1, 5.0
 
     def __init__(self, args: argparse.Namespace, device: torch.device) -> None:
-        diffusers, self.model = parts(args.model)
+        import diffusers
         from transformers import CLIPTextModel, CLIPTokenizer
 
+        self.model = checkpoint(args)
         self.network = diffusers.UNet2DConditionModel.from_pretrained(self.model, subfolder="unet").float()
         self.network.to(device, memory_format=torch.channels_last)
         vae = diffusers.AutoencoderKL.from_pretrained(self.model, subfolder="vae").to(device)

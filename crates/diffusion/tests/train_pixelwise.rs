@@ -147,7 +147,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_written() {
 fn pages_are_written_for_other_trainers() {
     let folder = tempfile::tempdir().expect("a folder");
     let options = options(PixelTask::Refiner, photographs(folder.path(), 3), 4);
-    let export = |name: &str, count: u64, resume: bool, observer: &dyn TrainObserver| {
+    let try_export = |name: &str, count: u64, resume: bool, observer: &dyn TrainObserver| {
         let output = folder.path().join(name);
         let job = PixelTrainJob {
             options: &options,
@@ -156,10 +156,15 @@ fn pages_are_written_for_other_trainers() {
             resume,
             force: false,
         };
-        export_pages(job, count, observer).expect("pages")
+        export_pages(job, count, observer)
+    };
+    let export = |name: &str, count: u64, resume: bool, observer: &dyn TrainObserver| {
+        try_export(name, count, resume, observer).expect("pages")
     };
     assert_eq!(export("once", 5, false, &Silent), 5);
     assert_eq!(export("parts", 2, false, &Silent), 2);
+    let error = try_export("parts", 2, false, &Silent).expect_err("there are some already");
+    assert!(error.to_string().contains("resume it or replace it"), "{error}");
     assert_eq!(export("parts", 5, true, &StopAfter(0, 0.into())), 0);
     assert_eq!(export("parts", 5, true, &Silent), 5);
     for number in 0..5 {

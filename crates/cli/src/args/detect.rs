@@ -18,8 +18,7 @@ use crate::exit;
 #[command(next_help_heading = "Detection (classical defaults come from the preset)")]
 pub(crate) struct DetectionArgs {
     /// How damage is found: learned (the carried network), classical (to which --preset and all but --threshold apply), or
-    /// a network's file [default: learned, or classical if something that only applies
-    /// to that is given]
+    /// a network's file [default: learned, or classical if a setting of that is not its default]
     #[arg(long, value_name = "NAME|FILE")]
     detector: Option<PathBuf>,
 

@@ -32,7 +32,7 @@ pub(crate) use model::{
     FormArg, ModelArgs, ModelCommand, ModelConvertArgs, ModelInfoArgs, ModelMergeArgs,
     ModelNewArgs, ModelPullArgs, ModelRunArgs, ModelStoreArgs, StageArg, StoreDtypeArg,
 };
-pub(crate) use restore::{MethodArg, RestoreArgs};
+pub(crate) use restore::{FillArgs, RestoreArgs};
 pub(crate) use serve::ServeArgs;
 pub(crate) use train::TrainArgs;
 pub(crate) use train_pixels::{PixelCommonArgs, TrainAutoencoderArgs, TrainPixelsArgs};

@@ -70,16 +70,8 @@ pub(crate) struct RestoreArgs {
     )]
     pub(crate) feather: Option<f32>,
 
-    /// How the damage is filled; with a model, what it starts from
-    #[arg(long, value_enum, value_name = "NAME", default_value_t, help_heading = "Repainting")]
-    pub(crate) method: MethodArg,
-
-    /// Telea's neighbourhood radius in pixels, 1 to 100
-    #[arg(
-        long, value_name = "PX", default_value = "3", help_heading = "Repainting",
-        value_parser = clap::value_parser!(u8).range(1..=100)
-    )]
-    pub(crate) radius: u8,
+    #[command(flatten)]
+    pub(crate) fill: FillArgs,
 
     /// Improve on the fill with this network, which `photomend train-refiner` wrote
     #[arg(long, value_name = "FILE", help_heading = "Repainting", conflicts_with = "model")]
@@ -98,9 +90,24 @@ pub(crate) struct RestoreArgs {
     pub(crate) write: WriteArgs,
 }
 
-impl RestoreArgs {
-    /// The library's options for the fill.
-    pub(crate) fn fill_options(&self) -> FillOptions {
+/// The classical fill.
+#[derive(Debug, Args)]
+pub(crate) struct FillArgs {
+    /// How the damage is filled; with a model, what it starts from
+    #[arg(long, value_enum, value_name = "NAME", default_value_t, help_heading = "Repainting")]
+    method: MethodArg,
+
+    /// Telea's neighbourhood radius in pixels, 1 to 100
+    #[arg(
+        long, value_name = "PX", default_value = "3", help_heading = "Repainting",
+        value_parser = clap::value_parser!(u8).range(1..=100)
+    )]
+    radius: u8,
+}
+
+impl FillArgs {
+    /// The library's options for it.
+    pub(crate) fn options(&self) -> FillOptions {
         FillOptions { method: self.method.into(), radius: f32::from(self.radius) }
     }
 }

@@ -4,9 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use imaging::fill::FillOptions;
 
-use super::{DetectionArgs, DiffusionArgs, MethodArg, PresetArg, ReadArgs, number_in};
+use super::{DetectionArgs, DiffusionArgs, FillArgs, PresetArg, ReadArgs, number_in};
 
 /// Opens a local web page to restore photographs on: drop a picture, touch up the mask, compare before and after.
 ///
@@ -68,16 +67,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_enum, value_name = "KIND", default_value_t, help_heading = "Mask")]
     pub(crate) preset: PresetArg,
 
-    /// How damage is filled unless the page says otherwise; with a model, what it starts from
-    #[arg(long, value_enum, value_name = "NAME", default_value_t, help_heading = "Repainting")]
-    pub(crate) method: MethodArg,
-
-    /// Telea's neighbourhood radius in pixels, 1 to 100
-    #[arg(
-        long, value_name = "PX", default_value = "3", help_heading = "Repainting",
-        value_parser = clap::value_parser!(u8).range(1..=100)
-    )]
-    pub(crate) radius: u8,
+    #[command(flatten)]
+    pub(crate) fill: FillArgs,
 
     /// Offer to improve on the fill with this network, which `photomend train-refiner` wrote
     #[arg(long, value_name = "FILE", help_heading = "Repainting")]
@@ -91,11 +82,4 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     pub(crate) read: ReadArgs,
-}
-
-impl ServeArgs {
-    /// The library's options for the fill.
-    pub(crate) fn fill_options(&self) -> FillOptions {
-        FillOptions { method: self.method.into(), radius: f32::from(self.radius) }
-    }
 }

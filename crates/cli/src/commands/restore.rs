@@ -34,7 +34,7 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<Outco
     }
 
     // 2. the model, if one is asked for
-    let engine = engine::load(&args.diffusion, args.fill_options(), context)?;
+    let engine = engine::load(&args.diffusion, args.fill.options(), context)?;
 
     // 3. work
     let settings = Settings::new(args, engine)?;
@@ -65,7 +65,7 @@ struct Settings {
 
 impl Settings {
     fn new(args: &RestoreArgs, engine: Option<Engine>) -> anyhow::Result<Self> {
-        let fill = args.fill_options();
+        let fill = args.fill.options();
         let repainter: Arc<dyn Repainter> = match &args.refiner {
             Some(path) => Arc::new(Refiner::open(path)?.with_prefill(fill.clone())),
             None => Arc::new(fill.clone()),

@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use diffusion::pipelines::pixelwise::LearnedDetectParams;
 use diffusion::pipelines::restore::Strength;
+use imaging::Repainter as _;
 use imaging::detect::{DetectParams, LineParams, LossParams};
 use imaging::fill::{FillMethod, FillOptions};
 use imaging::restore::{DETECTED_DILATE, DETECTED_FEATHER};
@@ -40,18 +41,14 @@ pub(super) fn words(
     let fill = engine.fill_of(method).unwrap_or_else(|| engine.fill.clone());
     let own = FillOptions::default();
     if fill.method != own.method {
-        let name = match fill.method {
-            FillMethod::Telea => "telea",
-            FillMethod::Biharmonic => "biharmonic",
-        };
-        words.extend(["--method", name].map(str::to_owned));
+        words.extend(["--method", fill.name()].map(str::to_owned));
     }
     if fill.method == FillMethod::Telea {
         option(&mut words, "--radius", &fill.radius, &own.radius);
     }
     match (&engine.model, &engine.refiner) {
         (Some(model), _) if method == MODEL => diffusion(&mut words, &model.arguments(choices)),
-        (_, Some((path, refiner))) if method == imaging::Repainter::name(refiner) => {
+        (_, Some((path, refiner))) if method == refiner.name() => {
             words.extend(["--refiner".to_owned(), path.display().to_string()]);
         }
         _ => {}

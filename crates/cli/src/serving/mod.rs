@@ -38,7 +38,7 @@ impl PageEngine {
     /// # Errors
     /// Those of reading networks, and usage errors for settings that do not go together.
     pub(crate) fn new(args: &ServeArgs, context: &Context) -> anyhow::Result<Self> {
-        let fill = args.fill_options();
+        let fill = args.fill.options();
         let finder = Finder::new(&args.detection, args.preset)?;
         let refiner = match &args.refiner {
             Some(path) => Some((path.clone(), Refiner::open(path)?.with_prefill(fill.clone()))),

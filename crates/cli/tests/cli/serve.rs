@@ -1,19 +1,79 @@
 //! `photomend serve` from outside: what the page restores is what the command line restores, and what is done outlives kill -9.
 
-#[path = "../../../server/tests/support/http.rs"]
-#[allow(dead_code, unreachable_pub)] // Written for the tests of the server.
-mod http;
-
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use imaging::Mask;
 use serde_json::{Value, json};
 
-use self::http::Client;
 use crate::restore_model::model;
 use crate::scene::{Scene, crack, damaged, photo};
+
+/// Asks a server of this machine.
+struct Client {
+    agent: ureq::Agent,
+    port: u16,
+    token: Option<String>,
+}
+
+/// What came back.
+struct Answer {
+    status: u16,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{}", self.text()))
+    }
+
+    /// The data of server-sent events.
+    fn events(&self) -> Vec<Value> {
+        let text = self.text();
+        let data = text.lines().filter_map(|line| line.strip_prefix("data:"));
+        data.map(|data| serde_json::from_str(data.trim()).expect("JSON")).collect()
+    }
+}
+
+impl Client {
+    fn new(port: u16, token: Option<String>) -> Self {
+        let config = ureq::Agent::config_builder().http_status_as_error(false);
+        // Connections that are kept would have to be given up when the program is killed.
+        let agent = config.max_idle_connections(0).build().new_agent();
+        Self { agent, port, token }
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, b"")
+    }
+
+    fn post(&self, path: &str, body: &[u8]) -> Answer {
+        self.send("POST", path, body)
+    }
+
+    fn put(&self, path: &str, body: &[u8]) -> Answer {
+        self.send("PUT", path, body)
+    }
+
+    fn send(&self, method: &str, path: &str, body: &[u8]) -> Answer {
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
+        let mut request = ureq::http::Request::builder().method(method).uri(url);
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(body).expect("a request");
+        let mut answer = self.agent.run(request).expect("an answer");
+        let status = answer.status().as_u16();
+        let body = answer.body_mut().with_config().limit(u64::MAX).read_to_vec();
+        Answer { status, body: body.expect("a whole body") }
+    }
+}
 
 /// The program, serving.
 struct Served {
@@ -146,6 +206,14 @@ fn the_page_restores_as_the_command_line_that_it_shows() {
 }
 
 #[test]
+fn the_carried_network_finds_the_same_on_the_page() {
+    let scene = scene();
+    let served = Served::start(&scene, "");
+    assert_eq!(served.client.get("/api/about").json()["engine"]["detector"], "learned");
+    compare(&scene, &served, &[json!({}), json!({ "sensitivity": 71 })]);
+}
+
+#[test]
 fn networks_on_the_page_are_those_of_the_command_line() {
     // 1. networks that have learned a little, and a photograph to judge
     let scene = Scene::new();
@@ -270,7 +338,7 @@ fn ctrl_c_ends_it_in_order() {
     let scene = scene();
     let mut served = Served::start(&scene, "--quiet");
     let picture = served.upload(&scene, "photo.png");
-    let watching = served.client.begin("GET", "/api/about", &[], 0);
+    let watching = TcpStream::connect(("127.0.0.1", served.client.port)).expect("a connection");
     let sent = Command::new("kill").args(["-INT", &served.process.id().to_string()]).status();
     assert!(sent.expect("kill runs").success());
     drop(watching);

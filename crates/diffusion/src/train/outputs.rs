@@ -111,11 +111,16 @@ fn metadata(job: &TrainJob<'_>) -> BTreeMap<String, String> {
 pub(super) fn check_folder(output: &Path, states: &States, may_be_there: bool) -> Result<()> {
     let has_run = !states.list()?.is_empty() || output.join("log.jsonl").exists();
     if has_run && !may_be_there {
-        let problem = "there is one already; resume it or replace it";
-        let problem = std::io::Error::new(std::io::ErrorKind::AlreadyExists, problem);
-        return Err(DiffusionError::io(output, "start a run in", problem));
+        return Err(is_there(output));
     }
     Ok(())
+}
+
+/// What is said of a folder with something from a run that nobody asked to go on with or to replace.
+pub(super) fn is_there(folder: &Path) -> DiffusionError {
+    let problem = "there is one already; resume it or replace it";
+    let problem = std::io::Error::new(std::io::ErrorKind::AlreadyExists, problem);
+    DiffusionError::io(folder, "start a run in", problem)
 }
 
 /// Makes a folder, and those above it, if it is not there.

@@ -34,15 +34,13 @@ function changeSize(by) {
 }
 
 function showTheme() {
-  const chosen = document.documentElement.dataset.theme;
-  const isDark = chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  $("theme").setAttribute("aria-label", isDark ? "Light theme" : "Dark theme");
-  $("theme").title = isDark ? "Light theme" : "Dark theme";
-  return isDark;
+  const other = document.documentElement.dataset.theme === "dark" ? "Light theme" : "Dark theme";
+  $("theme").setAttribute("aria-label", other);
+  $("theme").title = other;
 }
 
 function changeTheme() {
-  const theme = showTheme() ? "light" : "dark";
+  const theme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
   document.documentElement.dataset.theme = theme;
   try {
     localStorage.setItem("photomend.theme", theme);
@@ -71,6 +69,7 @@ async function knock() {
 async function start() {
   showTheme();
   $("theme").addEventListener("click", changeTheme);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);
   let about;
   try {
     about = await knock();

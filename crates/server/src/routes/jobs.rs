@@ -23,7 +23,7 @@ use crate::choices::{Choices, MaskChoice};
 use crate::ids::Id;
 use crate::jobs::{Job, State as JobState, Status};
 use crate::problem::Problem;
-use crate::store::{JobRecord, unix_seconds};
+use crate::store::{JobRecord, PictureRecord, unix_seconds};
 use crate::views::{ViewSize, write_view};
 use crate::workbench::Place;
 
@@ -218,9 +218,7 @@ pub(super) async fn mask(
     State(app): State<Shared>,
     PathId(id): PathId,
 ) -> Result<Response, Problem> {
-    let job = app.store.job(&id)?;
-    check_done(&job)?;
-    let record = app.store.picture(&job.picture)?;
+    let (job, record) = finished(&app, &id)?;
     let path = app.store.job_files(&job.picture, &id).mask();
     let response = files::image(&path, Format::Png, "mask").await?;
     Ok(files::saved_as(response, &files::beside(&record.name, "mask", "png")))
@@ -247,9 +245,7 @@ pub(super) async fn result(
     PathId(id): PathId,
     Asked(query): Asked<ResultQuery>,
 ) -> Result<Response, Problem> {
-    let job = app.store.job(&id)?;
-    check_done(&job)?;
-    let record = app.store.picture(&job.picture)?;
+    let (job, record) = finished(&app, &id)?;
     let format = match query.format {
         ResultFormat::Original => record.format,
         ResultFormat::Png => Format::Png,
@@ -263,9 +259,7 @@ pub(super) async fn comparison(
     State(app): State<Shared>,
     PathId(id): PathId,
 ) -> Result<Response, Problem> {
-    let job = app.store.job(&id)?;
-    check_done(&job)?;
-    let record = app.store.picture(&job.picture)?;
+    let (job, record) = finished(&app, &id)?;
     let name = files::beside(&record.name, "compare", "png");
     let folder = app.store.job_files(&job.picture, &id);
     let path = folder.comparison();
@@ -284,6 +278,14 @@ pub(super) async fn comparison(
     }
     let response = files::image(&path, Format::Png, "comparison").await?;
     Ok(files::saved_as(response, &name))
+}
+
+/// A job that has a result, and its picture.
+fn finished(app: &App, id: &Id) -> Result<(Arc<Job>, PictureRecord), Problem> {
+    let job = app.store.job(id)?;
+    check_done(&job)?;
+    let record = app.store.picture(&job.picture)?;
+    Ok((job, record))
 }
 
 fn check_done(job: &Job) -> Result<(), Problem> {

@@ -13,13 +13,13 @@ use super::photographs::Photographs;
 use super::trainer::PixelTrainJob;
 use crate::checkpoint::save_tensors;
 use crate::error::{DiffusionError, Result};
-use crate::random::sub_seed;
 use crate::train::outputs;
 use crate::train::state::States;
 use crate::train::trainer::TrainObserver;
 
 /// Writes the first pages of a run in place of training on them, and returns how many are there now: fewer than `count` if it
-/// was asked to stop. With [`PixelTrainJob::resume`] those that are there already stay.
+/// was asked to stop. With [`PixelTrainJob::resume`] those that are there already stay, with
+/// [`PixelTrainJob::force`] they are replaced.
 ///
 /// `OUTPUT/pages/NUMBER.safetensors` has, all of them u8,
 /// - `clean`: `(h, w, 3)`, the picture
@@ -27,7 +27,8 @@ use crate::train::trainer::TrainObserver;
 /// - `mask`: `(h, w)`, 1 where it is damaged
 ///
 /// # Errors
-/// [`DiffusionError::Argument`] for settings outside their range; those of reading the photographs and of writing.
+/// [`DiffusionError::Argument`] for settings outside their range, [`DiffusionError::Io`] if there are pages already; those of
+/// reading the photographs and of writing.
 pub fn export_pages(
     job: PixelTrainJob<'_>,
     count: u64,
@@ -38,11 +39,18 @@ pub fn export_pages(
     let photographs = Photographs::open(&options.pages, options.seed)?;
     outputs::check_folder(output, &States::new(output), resume || force)?;
     let folder = output.join("pages");
+    if folder.is_dir() && !resume {
+        if !force {
+            return Err(outputs::is_there(&folder));
+        }
+        // Those of other settings must not stay among the new ones.
+        std::fs::remove_dir_all(&folder)
+            .map_err(|source| DiffusionError::io(&folder, "delete", source))?;
+    }
     outputs::make_folder(&folder)?;
     outputs::write_text(&output.join("run.toml"), &options.to_toml()?)?;
 
-    let pages =
-        Pages::new(&photographs, options.task, &options.pages, sub_seed(options.seed, "pages"));
+    let pages = Pages::new(&photographs, options);
     let done = AtomicU64::new(0);
     (0..count).into_par_iter().try_for_each(|number| {
         if observer.cancelled() {

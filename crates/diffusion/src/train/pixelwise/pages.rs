@@ -13,7 +13,7 @@ use imaging::imgproc::{StructuringElement, dilate};
 use imaging::{ColorType, Image, Mask, Rect, Samples, Silent};
 use rayon::prelude::*;
 
-use super::options::{PageOptions, PixelTask};
+use super::options::{PageOptions, PixelTask, PixelTrainOptions};
 use super::photographs::{Photographs, cut};
 use crate::error::Result;
 use crate::random::{SplitMix64, sub_seed};
@@ -127,13 +127,10 @@ pub(super) struct Pages<'a> {
 }
 
 impl<'a> Pages<'a> {
-    pub(super) const fn new(
-        photographs: &'a Photographs,
-        task: PixelTask,
-        options: &'a PageOptions,
-        seed: u64,
-    ) -> Self {
-        Self { photographs, task, options, seed, made: BTreeMap::new() }
+    pub(super) fn new(photographs: &'a Photographs, options: &'a PixelTrainOptions) -> Self {
+        let PixelTrainOptions { task, seed, pages, .. } = options;
+        let seed = sub_seed(*seed, "pages");
+        Self { photographs, task: *task, options: pages, seed, made: BTreeMap::new() }
     }
 
     /// Makes what the step needs that is not there yet, and lets go of what no later step needs.

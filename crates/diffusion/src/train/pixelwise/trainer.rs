@@ -11,7 +11,7 @@ use super::photographs::Photographs;
 use super::student::enrol;
 use crate::checkpoint::Checkpoint;
 use crate::error::{DiffusionError, Result};
-use crate::random::{SplitMix64, sub_seed};
+use crate::random::SplitMix64;
 use crate::train::gradients::Gradients;
 use crate::train::journal::Journal;
 use crate::train::optimizer::Optimizer;
@@ -73,7 +73,7 @@ pub fn train_pixelwise(
     let mut journal = Journal::open(output, resumed_at, total_steps, observer)?;
 
     // 3. the steps
-    let mut pages = Pages::new(&photographs, task, &options.pages, sub_seed(seed, "pages"));
+    let mut pages = Pages::new(&photographs, options);
     let mut saved_at = None;
     while optimizer.step < total_steps && !observer.cancelled() {
         let started = Instant::now();
