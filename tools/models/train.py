@@ -5,7 +5,7 @@
     python3 tools/models/train.py detector --pages d/pages --out run --seconds 600
 
 The networks, what they see and what is minimised are those of `photomend train-detector`, `train-refiner`,
-`train-autoencoder` and `train --full`, which need no GPU and no Python; networks without norms learn with standardised weights here. Needs torch, safetensors and, for `autoencoder` and `unet`,
+`train-autoencoder` and `train --full`, which need no GPU and no Python. Needs torch, safetensors and, for `autoencoder` and `unet`,
 diffusers and transformers, which load the checkpoint that `--model` names (`photomend model new` makes one).
 
 OUT gets NAME.safetensors for photomend, or model/, the checkpoint with the trained part, and log.jsonl; both also while it trains.

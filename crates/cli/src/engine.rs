@@ -1,6 +1,7 @@
 //! A loaded model: everything that is the same for all pictures of a run.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use diffusion::checkpoint::hub::{self, HubOptions};
@@ -9,7 +10,7 @@ use diffusion::lora::{AdapterMode, LoraReport, LoraSet, LoraTargets, ModuleNames
 
 use diffusion::components::{Components, LoadOptions, PromptEmbeds, encode_prompts};
 use diffusion::pipelines::restore::{RestoreOptions, Restorer};
-use imaging::fill::{FillOptions, FillReport};
+use imaging::fill::FillReport;
 use imaging::{Image, Mask, Observer, Repainter};
 use serde_json::Value;
 
@@ -46,9 +47,10 @@ impl ModelRepainter {
     pub(crate) fn load(
         name: &'static str,
         args: &DiffusionArgs,
+        prefill: &Arc<dyn Repainter>,
         context: &Context,
     ) -> anyhow::Result<Self> {
-        let engine = load(args, FillOptions::default(), context)?;
+        let engine = load(args, prefill, context)?;
         Ok(Self { name, engine: engine.context("expected a model")? })
     }
 }
@@ -83,10 +85,10 @@ impl Repainter for ModelRepainter {
     }
 }
 
-/// Loads the model that the arguments name, if they name one; `prefill` is the classical fill under it.
+/// Loads the model that the arguments name, if they name one; it starts from `prefill`.
 pub(crate) fn load(
     args: &DiffusionArgs,
-    prefill: FillOptions,
+    prefill: &Arc<dyn Repainter>,
     context: &Context,
 ) -> anyhow::Result<Option<Engine>> {
     let Some(model) = &args.model else { return Ok(None) };

@@ -10,3 +10,9 @@ pub(crate) fn detector() -> Result<SafetensorsFile> {
     let bytes = include_bytes!("../models/detector.safetensors");
     SafetensorsFile::carried("the carried detector", bytes)
 }
+
+/// The refiner of fills.
+pub(crate) fn refiner() -> Result<SafetensorsFile> {
+    let bytes = include_bytes!("../models/refiner.safetensors");
+    SafetensorsFile::carried("the carried refiner", bytes)
+}

@@ -1,6 +1,7 @@
 //! Options of restoration with Stable Diffusion.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use clap::{Args, Parser, ValueEnum};
 use diffusion::lora::LoraSpec;
@@ -8,16 +9,19 @@ use diffusion::pipelines::restore::{
     DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, Pipeline, RestoreOptions, Strength,
 };
 use diffusion::schedulers::SchedulerKind;
-use imaging::fill::FillOptions;
+use imaging::Repainter;
 use imaging::windows::WindowOptions;
 
 use super::{EngineArgs, number_in};
 
+/// The name of the checkpoint that comes with the program.
+pub(crate) const COMPACT: &str = "compact";
+
 /// Restoration with a Stable Diffusion checkpoint; all but the first need a model.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DiffusionArgs {
-    /// Repaint with this Stable Diffusion 1.x or 2.x inpainting checkpoint, on top of the classical fill: a
-    /// diffusers folder, a single .safetensors or .ckpt file, or an id on the hub
+    /// Repaint with this Stable Diffusion 1.x or 2.x inpainting checkpoint, on top of the fill: a
+    /// diffusers folder, a single .safetensors or .ckpt file, an id on the hub, or compact, which comes with the program
     #[arg(long, value_name = "PATH|ID", help_heading = "Diffusion")]
     pub(crate) model: Option<String>,
 
@@ -25,7 +29,8 @@ pub(crate) struct DiffusionArgs {
     #[arg(long, value_name = "NAME", help_heading = "Diffusion", requires = "model")]
     pub(crate) variant: Option<String>,
 
-    /// Apply a LoRA, at a weight if one is given; may be given several times
+    /// Apply a LoRA, at a weight if one is given; may be given several times. restoration, for compact, comes with the
+    /// program
     #[arg(long, value_name = "FILE[:WEIGHT]", help_heading = "Diffusion", requires = "model")]
     pub(crate) lora: Vec<LoraSpec>,
 
@@ -43,21 +48,32 @@ pub(crate) struct DiffusionArgs {
     )]
     pub(crate) negative_prompt: String,
 
-    /// Steps at strength 1, 1 to 1000
+    /// Steps at strength 1, 1 to 1000; with compact 4 unless given
     #[arg(
         long, value_name = "N", help_heading = "Diffusion", requires = "model", default_value = "30",
+        default_value_if("model", COMPACT, "4"),
         value_parser = clap::value_parser!(u16).range(1..=1000)
     )]
     pub(crate) steps: u16,
 
-    /// How strongly the prompts lead, 0 to 100; at 1 or below they do not, which takes half the time
+    /// Paint every window so often, 1 to 64, and take the mean: nearer to the truth on average, and smoother;
+    /// with compact 4 unless given
+    #[arg(
+        long, value_name = "N", help_heading = "Diffusion", requires = "model", default_value = "1",
+        default_value_if("model", COMPACT, "4"),
+        value_parser = clap::value_parser!(u8).range(1..=64)
+    )]
+    pub(crate) draws: u8,
+
+    /// How strongly the prompts lead, 0 to 100; at 1 or below they do not, which takes half the time; with
+    /// compact 1 unless given
     #[arg(
         long, value_name = "SCALE", help_heading = "Diffusion", requires = "model",
-        default_value = "4", value_parser = number_in(0.0_f64..=100.0)
+        default_value = "4", default_value_if("model", COMPACT, "1"), value_parser = number_in(0.0_f64..=100.0)
     )]
     pub(crate) guidance: f64,
 
-    /// How much of the classical fill is painted over, above 0 to 1; "auto" goes by the width of the damage
+    /// How much of the fill is painted over, above 0 to 1; "auto" goes by the width of the damage
     #[arg(
         long, value_name = "S", help_heading = "Diffusion", requires = "model",
         default_value = "auto", value_parser = strength
@@ -96,17 +112,17 @@ pub(crate) struct DiffusionArgs {
     #[arg(long, help_heading = "Diffusion", requires = "model")]
     pub(crate) show_damage: bool,
 
-    /// The side of what the network sees, in its pixels
+    /// The side of what the network sees, in its pixels; with compact 256 unless given
     #[arg(
         long, value_name = "PX", help_heading = "Diffusion", requires = "model",
-        default_value = "512", value_parser = clap::value_parser!(u16).range(64..=4096)
+        default_value = "512", default_value_if("model", COMPACT, "256"), value_parser = clap::value_parser!(u16).range(64..=4096)
     )]
     pub(crate) window_size: u16,
 
-    /// The strongest enlargement of small damage, 1 to 8; less is faster
+    /// The strongest enlargement of small damage, 1 to 8; less is faster; with compact 1 unless given
     #[arg(
         long, value_name = "FACTOR", help_heading = "Diffusion", requires = "model",
-        default_value = "2", value_parser = number_in(1.0_f64..=8.0)
+        default_value = "2", default_value_if("model", COMPACT, "1"), value_parser = number_in(1.0_f64..=8.0)
     )]
     pub(crate) max_zoom: f64,
 
@@ -129,24 +145,18 @@ struct Defaults {
 }
 
 impl DiffusionArgs {
-    /// Every option as if none had been given.
-    pub(crate) fn defaults() -> Self {
-        Defaults::parse_from([""]).diffusion
-    }
-
     /// This model with these LoRAs, everything else as if it had not been given.
     pub(crate) fn of_model(model: &str, lora: &[LoraSpec]) -> Self {
-        let mut args = Self::defaults();
-        args.model = Some(model.to_owned());
-        args.lora = lora.to_vec();
-        args
+        let model = format!("--model={model}");
+        Self { lora: lora.to_vec(), ..Defaults::parse_from(["", &model]).diffusion }
     }
 
-    /// The library's options; `prefill` is the classical fill.
-    pub(crate) fn options(&self, prefill: FillOptions) -> RestoreOptions {
+    /// The library's options; what it starts from is `prefill`.
+    pub(crate) fn options(&self, prefill: &Arc<dyn Repainter>) -> RestoreOptions {
         RestoreOptions {
             pipeline: self.pipeline.into(),
             num_inference_steps: usize::from(self.steps),
+            draws: usize::from(self.draws),
             guidance_scale: self.guidance,
             strength: self.strength,
             scheduler: self.scheduler,
@@ -158,7 +168,7 @@ impl DiffusionArgs {
             },
             batch_size: usize::from(self.batch),
             show_damage: self.show_damage,
-            prefill,
+            prefill: Arc::clone(prefill),
         }
     }
 }

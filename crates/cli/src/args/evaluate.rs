@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use diffusion::lora::LoraSpec;
-use diffusion::pipelines::pixelwise::Refiner;
-use imaging::Repainter;
 use imaging::evaluate::{EvaluateOptions, MaskKind};
-use imaging::fill::FillOptions;
 use imaging::metrics::SsimWindow;
+use imaging::restore::{DETECTED_DILATE, DETECTED_FEATHER};
 
-use super::restore::MethodArg;
-use super::{DetectionArgs, DiffusionArgs, JsonArgs, PresetArg, ReadArgs, number_in};
+use super::{
+    DetectionArgs, DiffusionArgs, JsonArgs, MethodArg, PresetArg, ReadArgs, TELEA_RADIUS, number_in,
+};
 use crate::context::Context;
 use crate::engine::ModelRepainter;
 
@@ -42,12 +41,12 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_name = "S", default_value = "0")]
     pub(crate) seed: u64,
 
-    /// How to restore; several, separated by commas, are compared side by side [default: biharmonic, or none
-    /// with --restored]
+    /// How to restore; several, separated by commas, are compared side by side [default: refined, or none with
+    /// --restored]
     #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',', help_heading = "Methods")]
     pub(crate) method: Vec<MethodArg>,
 
-    /// Compare a network that improves on the biharmonic fill, which `photomend train-refiner` wrote
+    /// Refine with this network, which `photomend train-refiner` wrote, and not with the carried one
     #[arg(long, value_name = "FILE", help_heading = "Methods")]
     pub(crate) refiner: Option<PathBuf>,
 
@@ -79,10 +78,10 @@ pub(crate) struct EvaluateArgs {
 
     /// Telea's neighbourhood radius in pixels, 1 to 100
     #[arg(
-        long, value_name = "PX", default_value = "3", help_heading = "Methods",
-        value_parser = number_in(1.0_f32..=100.0)
+        long, value_name = "PX", default_value_t = TELEA_RADIUS, help_heading = "Methods",
+        value_parser = clap::value_parser!(u8).range(1..=100)
     )]
-    pub(crate) radius: f32,
+    pub(crate) radius: u8,
 
     /// Restore with the data set's masks, with detected damage, or with one after the other; separated by
     /// commas [default: given if there is mask/, else detected]
@@ -99,14 +98,14 @@ pub(crate) struct EvaluateArgs {
 
     /// Grow detected masks by this many pixels before filling, 0 to 100
     #[arg(
-        long, value_name = "PX", default_value = "2", help_heading = "Masks",
-        value_parser = clap::value_parser!(u16).range(0..=100)
+        long, value_name = "PX", default_value_t = DETECTED_DILATE, help_heading = "Masks",
+        value_parser = number_in(0_usize..=100)
     )]
-    pub(crate) dilate: u16,
+    pub(crate) dilate: usize,
 
     /// Soften the edge of detected masks with a Gaussian of this many pixels, 0 to 50
     #[arg(
-        long, value_name = "SIGMA", default_value = "1", help_heading = "Masks",
+        long, value_name = "SIGMA", default_value_t = DETECTED_FEATHER, help_heading = "Masks",
         value_parser = number_in(0.0_f32..=50.0)
     )]
     pub(crate) feather: f32,
@@ -174,11 +173,12 @@ impl EvaluateArgs {
         loras: &[LoraSpec],
         context: &Context,
     ) -> anyhow::Result<ModelRepainter> {
+        let prefill = MethodArg::default().repainter(self.radius, self.refiner.as_deref())?;
         let mut args = DiffusionArgs::of_model(model, loras);
         args.seed = self.seed;
         args.steps = self.steps.unwrap_or(args.steps);
         args.guidance = self.guidance.unwrap_or(args.guidance);
-        ModelRepainter::load(name, &args, context)
+        ModelRepainter::load(name, &args, &prefill, context)
     }
 
     /// The library's options.
@@ -186,13 +186,17 @@ impl EvaluateArgs {
     /// # Errors
     /// Those of reading the networks.
     pub(crate) fn options(&self, context: &Context) -> anyhow::Result<EvaluateOptions> {
-        let fill = |method: MethodArg| -> Arc<dyn Repainter> {
-            Arc::new(FillOptions { method: method.into(), radius: self.radius })
-        };
-        let mut methods: Vec<_> = self.method.iter().map(|&method| fill(method)).collect();
-        if let Some(path) = &self.refiner {
-            methods.push(Arc::new(Refiner::open(path)?));
+        let has_others = self.model.is_some() || !self.restored.is_empty();
+        let mut wanted = self.method.clone();
+        if self.refiner.is_some() && !wanted.contains(&MethodArg::Refined)
+            || wanted.is_empty() && !has_others
+        {
+            wanted.push(MethodArg::Refined);
         }
+        let mut methods = wanted
+            .into_iter()
+            .map(|method| method.repainter(self.radius, self.refiner.as_deref()))
+            .collect::<anyhow::Result<Vec<_>>>()?;
         if let Some(model) = &self.model {
             let with: &[(&str, &[LoraSpec])] = match &self.lora[..] {
                 [] => &[("model", &[])],
@@ -201,9 +205,6 @@ impl EvaluateArgs {
             for &(name, loras) in with {
                 methods.push(Arc::new(self.with_model(name, model, loras, context)?));
             }
-        }
-        if methods.is_empty() && self.restored.is_empty() {
-            methods.push(fill(MethodArg::default()));
         }
         Ok(EvaluateOptions {
             methods,
@@ -214,7 +215,7 @@ impl EvaluateArgs {
             },
             restored: self.restored.clone(),
             detector: self.detection.detector(self.preset, None)?,
-            dilate: usize::from(self.dilate),
+            dilate: self.dilate,
             feather: self.feather,
             score_detection: !self.no_detection,
             tolerance: self.tolerance,

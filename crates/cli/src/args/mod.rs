@@ -8,6 +8,7 @@ mod detect;
 mod diffusion;
 mod engine;
 mod evaluate;
+mod fill;
 mod man;
 mod mask;
 mod model;
@@ -26,13 +27,14 @@ pub(crate) use detect::{CLASSICAL, DetectionArgs, DetectorChoice, LEARNED};
 pub(crate) use diffusion::DiffusionArgs;
 pub(crate) use engine::EngineArgs;
 pub(crate) use evaluate::EvaluateArgs;
+pub(crate) use fill::{FillArgs, MethodArg, TELEA_RADIUS};
 pub(crate) use man::ManArgs;
 pub(crate) use mask::MaskArgs;
 pub(crate) use model::{
     FormArg, ModelArgs, ModelCommand, ModelConvertArgs, ModelInfoArgs, ModelMergeArgs,
     ModelNewArgs, ModelPullArgs, ModelRunArgs, ModelStoreArgs, StageArg, StoreDtypeArg,
 };
-pub(crate) use restore::{FillArgs, RestoreArgs};
+pub(crate) use restore::RestoreArgs;
 pub(crate) use serve::ServeArgs;
 pub(crate) use train::TrainArgs;
 pub(crate) use train_pixels::{PixelCommonArgs, TrainAutoencoderArgs, TrainPixelsArgs};

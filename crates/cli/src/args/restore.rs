@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use imaging::fill::{FillMethod, FillOptions};
+use clap::Args;
 
 use super::{
-    DetectionArgs, DiffusionArgs, InputArgs, JsonArgs, PresetArg, ReadArgs, WriteArgs, number_in,
+    DetectionArgs, DiffusionArgs, FillArgs, InputArgs, JsonArgs, PresetArg, ReadArgs, WriteArgs,
+    number_in,
 };
 
 /// Repairs photographs: finds the damage (or takes a mask) and repaints only that.
@@ -73,10 +73,6 @@ pub(crate) struct RestoreArgs {
     #[command(flatten)]
     pub(crate) fill: FillArgs,
 
-    /// Improve on the fill with this network, which `photomend train-refiner` wrote
-    #[arg(long, value_name = "FILE", help_heading = "Repainting", conflicts_with = "model")]
-    pub(crate) refiner: Option<PathBuf>,
-
     #[command(flatten)]
     pub(crate) diffusion: DiffusionArgs,
 
@@ -88,45 +84,4 @@ pub(crate) struct RestoreArgs {
 
     #[command(flatten)]
     pub(crate) write: WriteArgs,
-}
-
-/// The classical fill.
-#[derive(Debug, Args)]
-pub(crate) struct FillArgs {
-    /// How the damage is filled; with a model, what it starts from
-    #[arg(long, value_enum, value_name = "NAME", default_value_t, help_heading = "Repainting")]
-    method: MethodArg,
-
-    /// Telea's neighbourhood radius in pixels, 1 to 100
-    #[arg(
-        long, value_name = "PX", default_value = "3", help_heading = "Repainting",
-        value_parser = clap::value_parser!(u8).range(1..=100)
-    )]
-    radius: u8,
-}
-
-impl FillArgs {
-    /// The library's options for it.
-    pub(crate) fn options(&self) -> FillOptions {
-        FillOptions { method: self.method.into(), radius: f32::from(self.radius) }
-    }
-}
-
-/// The inpainting algorithm.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum MethodArg {
-    /// Fast marching (Telea 2004): quick, follows edges, may smear wide losses
-    Telea,
-    /// The biharmonic equation: smooth, the most faithful on thin damage
-    #[default]
-    Biharmonic,
-}
-
-impl From<MethodArg> for FillMethod {
-    fn from(method: MethodArg) -> Self {
-        match method {
-            MethodArg::Telea => Self::Telea,
-            MethodArg::Biharmonic => Self::Biharmonic,
-        }
-    }
 }

@@ -70,10 +70,6 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) fill: FillArgs,
 
-    /// Offer to improve on the fill with this network, which `photomend train-refiner` wrote
-    #[arg(long, value_name = "FILE", help_heading = "Repainting")]
-    pub(crate) refiner: Option<PathBuf>,
-
     #[command(flatten)]
     pub(crate) diffusion: DiffusionArgs,
 

@@ -143,7 +143,7 @@ pub(crate) struct PixelNetworkArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Optimizer")]
 pub(crate) struct PixelOptimizerArgs {
-    /// The learning rate at its highest; it falls along half a cosine [default: 2e-4 for a refiner, else 1e-3]
+    /// The learning rate at its highest; it falls along half a cosine [default: 1e-3]
     #[arg(long, value_name = "LR", value_parser = number_in(0.0_f64..=10.0))]
     pub(crate) lr: Option<f64>,
 

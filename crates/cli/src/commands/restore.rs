@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use diffusion::pipelines::pixelwise::Refiner;
-use imaging::fill::{FillMethod, FillOptions};
 use imaging::io::{self, ReadOptions, WriteOptions};
 use imaging::report::sheet::restoration;
 use imaging::restore::{
@@ -34,10 +32,11 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<Outco
     }
 
     // 2. the model, if one is asked for
-    let engine = engine::load(&args.diffusion, args.fill.options(), context)?;
+    let fill = args.fill.repainter()?;
+    let engine = engine::load(&args.diffusion, &fill, context)?;
 
     // 3. work
-    let settings = Settings::new(args, engine)?;
+    let settings = Settings::new(args, fill, engine)?;
     let jobs: Vec<_> =
         plan.into_iter().map(|files| RestoreJob { files, settings: &settings }).collect();
     let report = batch::run(context, &jobs);
@@ -51,9 +50,8 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<Outco
 
 /// What is the same for all pictures of a run.
 struct Settings {
-    fill: FillOptions,
-    /// What repaints where no model does.
-    repainter: Arc<dyn Repainter>,
+    /// What repaints where no model does, and what a model starts from.
+    fill: Arc<dyn Repainter>,
     detector: Arc<dyn Detector>,
     dilate: Option<u16>,
     feather: Option<f32>,
@@ -64,15 +62,13 @@ struct Settings {
 }
 
 impl Settings {
-    fn new(args: &RestoreArgs, engine: Option<Engine>) -> anyhow::Result<Self> {
-        let fill = args.fill.options();
-        let repainter: Arc<dyn Repainter> = match &args.refiner {
-            Some(path) => Arc::new(Refiner::open(path)?.with_prefill(fill.clone())),
-            None => Arc::new(fill.clone()),
-        };
+    fn new(
+        args: &RestoreArgs,
+        fill: Arc<dyn Repainter>,
+        engine: Option<Engine>,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             fill,
-            repainter,
             engine,
             detector: args.detection.detector(args.preset, None)?,
             dilate: args.dilate,
@@ -90,7 +86,7 @@ impl Settings {
     ) -> anyhow::Result<(Image, Mask, Report)> {
         let Some(engine) = &self.engine else {
             let Restored { image, mask, report } =
-                restore(image, source, self.repainter.as_ref(), observer)?;
+                restore(image, source, self.fill.as_ref(), observer)?;
             return Ok((image, mask, Report::Classical(report)));
         };
         let done = engine.restorer().restore(image, source, observer)?;
@@ -148,7 +144,7 @@ struct ImageReport {
     height: usize,
     bit_depth: u8,
     color: &'static str,
-    method: FillMethod,
+    method: String,
     #[serde(flatten)]
     restore: Report,
     read_s: f64,
@@ -243,7 +239,7 @@ impl Job for RestoreJob<'_> {
 
     fn pixels(&self) -> u64 {
         // A network takes all threads and much memory for one picture.
-        if self.settings.engine.is_some() || self.settings.repainter.is_heavy() {
+        if self.settings.engine.is_some() || self.settings.fill.is_heavy() {
             u64::MAX
         } else {
             inputs::pixels(self.input())
@@ -303,7 +299,7 @@ impl Job for RestoreJob<'_> {
             height,
             bit_depth,
             color,
-            method: settings.fill.method,
+            method: settings.fill.name().to_owned(),
             restore: report,
             read_s,
             write_s,

@@ -3,14 +3,14 @@
 use clap::ValueEnum;
 use diffusion::pipelines::pixelwise::LearnedDetectParams;
 use diffusion::pipelines::restore::Strength;
-use imaging::Repainter as _;
 use imaging::detect::{DetectParams, LineParams, LossParams};
-use imaging::fill::{FillMethod, FillOptions};
 use imaging::restore::{DETECTED_DILATE, DETECTED_FEATHER};
 use server::{Choices, classical_params, learned_threshold};
 
 use super::{MODEL, PageEngine};
-use crate::args::{CLASSICAL, DetectorChoice, DiffusionArgs, EngineArgs, PresetArg};
+use crate::args::{
+    CLASSICAL, DetectorChoice, DiffusionArgs, EngineArgs, MethodArg, PresetArg, TELEA_RADIUS,
+};
 
 /// `photomend restore …`, with what differs from its defaults.
 pub(super) fn words(
@@ -38,20 +38,17 @@ pub(super) fn words(
 
     // 2. the repainting
     let method = engine.method_of(choices);
-    let fill = engine.fill_of(method).unwrap_or_else(|| engine.fill.clone());
-    let own = FillOptions::default();
-    if fill.method != own.method {
-        words.extend(["--method", fill.name()].map(str::to_owned));
-    }
-    if fill.method == FillMethod::Telea {
-        option(&mut words, "--radius", &fill.radius, &own.radius);
-    }
-    match (&engine.model, &engine.refiner) {
-        (Some(model), _) if method == MODEL => diffusion(&mut words, &model.arguments(choices)),
-        (_, Some((path, refiner))) if method == refiner.name() => {
+    let fill = engine.fill_of(method).map_or(engine.fill.method, |(fill, _)| *fill);
+    choice(&mut words, "--method", &fill, &MethodArg::default());
+    match (fill, &engine.fill.refiner) {
+        (MethodArg::Refined, Some(path)) => {
             words.extend(["--refiner".to_owned(), path.display().to_string()]);
         }
+        (MethodArg::Telea, _) => option(&mut words, "--radius", &engine.fill.radius, &TELEA_RADIUS),
         _ => {}
+    }
+    if let Some(model) = engine.model.as_ref().filter(|_| method == MODEL) {
+        diffusion(&mut words, &model.arguments(choices));
     }
     words
 }
@@ -143,7 +140,7 @@ fn classical(words: &mut Vec<String>, params: &DetectParams, preset: PresetArg) 
 }
 
 fn diffusion(words: &mut Vec<String>, args: &DiffusionArgs) {
-    let own = DiffusionArgs::defaults();
+    let own = DiffusionArgs::of_model(args.model.as_deref().unwrap_or_default(), &[]);
     let DiffusionArgs {
         model,
         variant,
@@ -151,6 +148,7 @@ fn diffusion(words: &mut Vec<String>, args: &DiffusionArgs) {
         prompt,
         negative_prompt,
         steps,
+        draws,
         guidance,
         strength,
         scheduler,
@@ -169,6 +167,7 @@ fn diffusion(words: &mut Vec<String>, args: &DiffusionArgs) {
     option(words, "--prompt", prompt, &own.prompt);
     option(words, "--negative-prompt", negative_prompt, &own.negative_prompt);
     option(words, "--steps", steps, &own.steps);
+    option(words, "--draws", draws, &own.draws);
     option(words, "--guidance", guidance, &own.guidance);
     if let Strength::Fixed(strength) = strength {
         words.extend(["--strength".to_owned(), strength.to_string()]);

@@ -4,16 +4,15 @@ mod command;
 mod finder;
 mod model;
 
-use std::path::PathBuf;
+use std::sync::Arc;
 
-use diffusion::pipelines::pixelwise::Refiner;
-use imaging::fill::{FillMethod, FillOptions};
+use clap::ValueEnum as _;
 use imaging::{Image, ImagingError, Mask, Observer, Plane, Repainter};
 use server::{About, Choices, Engine, LoraChoice, Method};
 
 use self::finder::Finder;
 use self::model::Model;
-use crate::args::{DiffusionArgs, PresetArg, ServeArgs};
+use crate::args::{DiffusionArgs, FillArgs, MethodArg, PresetArg, ServeArgs};
 use crate::context::Context;
 
 /// The name of the way that repaints with a model.
@@ -24,9 +23,10 @@ const MODEL: &str = "model";
 pub(crate) struct PageEngine {
     finder: Finder,
     preset: PresetArg,
-    /// What fills where no method says otherwise, and what networks start from.
-    fill: FillOptions,
-    refiner: Option<(PathBuf, Refiner)>,
+    /// The fill that is the server's own, which a model starts from.
+    fill: FillArgs,
+    /// All fills.
+    fills: Vec<(MethodArg, Arc<dyn Repainter>)>,
     model: Option<Model>,
     /// The defaults of what a model can be told.
     diffusion: DiffusionArgs,
@@ -38,35 +38,31 @@ impl PageEngine {
     /// # Errors
     /// Those of reading networks, and usage errors for settings that do not go together.
     pub(crate) fn new(args: &ServeArgs, context: &Context) -> anyhow::Result<Self> {
-        let fill = args.fill.options();
+        let fill = args.fill.clone();
         let finder = Finder::new(&args.detection, args.preset)?;
-        let refiner = match &args.refiner {
-            Some(path) => Some((path.clone(), Refiner::open(path)?.with_prefill(fill.clone()))),
-            None => None,
+        let with = |&method: &MethodArg| -> anyhow::Result<_> {
+            Ok((method, method.repainter(fill.radius, fill.refiner.as_deref())?))
         };
-        let model = match &args.diffusion.model {
-            Some(_) => Some(Model::load(&args.diffusion, &fill, context)?),
-            None => None,
+        let fills: Vec<_> =
+            MethodArg::value_variants().iter().map(with).collect::<Result<_, _>>()?;
+        let own = fills.iter().find(|(method, _)| *method == fill.method);
+        let model = match (&args.diffusion.model, own) {
+            (Some(_), Some((_, own))) => Some(Model::load(&args.diffusion, own, context)?),
+            _ => None,
         };
         let diffusion = args.diffusion.clone();
-        Ok(Self { finder, preset: args.preset, fill, refiner, model, diffusion })
+        Ok(Self { finder, preset: args.preset, fill, fills, model, diffusion })
     }
 
-    /// The classical fill of this name.
-    fn fill_of(&self, name: &str) -> Option<FillOptions> {
-        [FillMethod::Biharmonic, FillMethod::Telea]
-            .map(|method| FillOptions { method, ..self.fill.clone() })
-            .into_iter()
-            .find(|fill| fill.name() == name)
+    /// The fill of this name.
+    fn fill_of(&self, name: &str) -> Option<&(MethodArg, Arc<dyn Repainter>)> {
+        self.fills.iter().find(|(_, fill)| fill.name() == name)
     }
 
-    /// The name of the way that is taken if none is chosen: the best that there is.
+    /// The name of the way that is taken if none is chosen: the model, or else the server's own fill.
     fn default_method(&self) -> &str {
-        match (&self.model, &self.refiner) {
-            (Some(_), _) => MODEL,
-            (None, Some((_, refiner))) => refiner.name(),
-            (None, None) => self.fill.name(),
-        }
+        let own = self.fills.iter().find(|(method, _)| *method == self.fill.method);
+        own.filter(|_| self.model.is_none()).map_or(MODEL, |(_, fill)| fill.name())
     }
 
     fn method_of<'a>(&'a self, choices: &'a Choices) -> &'a str {
@@ -85,11 +81,14 @@ impl Engine for PageEngine {
         if let Some(model) = &self.model {
             methods.push(method(MODEL, &model.label(), true));
         }
-        if let Some((_, refiner)) = &self.refiner {
-            methods.push(method(refiner.name(), "Refined fill", false));
-        }
-        methods.push(method("biharmonic", "Biharmonic fill", false));
-        methods.push(method("telea", "Telea’s fill", false));
+        methods.extend(self.fills.iter().map(|(which, fill)| {
+            let label = match which {
+                MethodArg::Refined => "Refined fill",
+                MethodArg::Biharmonic => "Biharmonic fill",
+                MethodArg::Telea => "Telea’s fill",
+            };
+            method(fill.name(), label, false)
+        }));
         let diffusion = &self.diffusion;
         About {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -153,12 +152,11 @@ impl Engine for PageEngine {
         observer: &dyn Observer,
     ) -> imaging::Result<()> {
         let name = self.method_of(choices);
-        if let Some(fill) = self.fill_of(name) {
-            return fill.repaint(image, weights, observer).map(drop);
-        }
-        match (&self.model, &self.refiner) {
-            (Some(model), _) if name == MODEL => model.repaint(image, weights, choices, observer),
-            (_, Some((_, refiner))) => refiner.repaint(image, weights, observer).map(drop),
+        match (self.fill_of(name), &self.model) {
+            (Some((_, fill)), _) => fill.repaint(image, weights, observer).map(drop),
+            (None, Some(model)) if name == MODEL => {
+                model.repaint(image, weights, choices, observer)
+            }
             _ => Err(ImagingError::argument("method", self.default_method(), format!("{name:?}"))),
         }
     }

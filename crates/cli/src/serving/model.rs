@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use diffusion::lora::LoraSpec;
 use diffusion::pipelines::restore::Strength;
-use imaging::fill::FillOptions;
-use imaging::{Image, ImagingError, Mask, Observer};
+use imaging::{Image, ImagingError, Mask, Observer, Repainter};
 use server::{Choices, LoraChoice};
 
 use crate::args::DiffusionArgs;
@@ -19,7 +18,7 @@ use crate::exit;
 /// A model that clients may lead with words and weights.
 pub(super) struct Model {
     args: DiffusionArgs,
-    prefill: FillOptions,
+    prefill: Arc<dyn Repainter>,
     context: Context,
     loaded: Mutex<Option<Loaded>>,
 }
@@ -47,12 +46,12 @@ impl Model {
     /// Loads the model that the arguments name, so that one that cannot be loaded is told at the start.
     pub(super) fn load(
         args: &DiffusionArgs,
-        prefill: &FillOptions,
+        prefill: &Arc<dyn Repainter>,
         context: &Context,
     ) -> anyhow::Result<Self> {
         let model = Self {
             args: args.clone(),
-            prefill: prefill.clone(),
+            prefill: Arc::clone(prefill),
             context: context.shared(),
             loaded: Mutex::new(None),
         };
@@ -119,7 +118,7 @@ impl Model {
         args.prompt.clone_from(&wish.prompt);
         args.negative_prompt.clone_from(&wish.negative_prompt);
         args.lora.clone_from(&wish.loras);
-        engine::load(&args, self.prefill.clone(), &self.context)?.context("expected a model")
+        engine::load(&args, &self.prefill, &self.context)?.context("expected a model")
     }
 
     /// Repaints as `photomend restore` does with [`Model::arguments`].
@@ -142,7 +141,7 @@ impl Model {
         let Some(Loaded { engine, .. }) = &*loaded else { return Ok(()) };
 
         // 2. the work
-        let options = self.arguments(choices).options(self.prefill.clone());
+        let options = self.arguments(choices).options(&self.prefill);
         engine.restorer_with(&options).repaint(image, weights, observer)?;
         Ok(())
     }

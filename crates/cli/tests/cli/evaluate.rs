@@ -71,11 +71,11 @@ fn results_made_elsewhere_are_scored_and_told_as_json() {
     let scene = scene();
     scene.run("evaluate data -o one --save-restored --no-detection").done();
     let run = scene.run(
-        "evaluate data -o two --restored one/restored/biharmonic --json --sample 1 --no-detection",
+        "evaluate data -o two --restored one/restored/refined --json --sample 1 --no-detection",
     );
     let json = run.done().json();
     assert_eq!(json["images"], 1);
-    assert_eq!(json["runs"][0]["name"], "biharmonic");
+    assert_eq!(json["runs"][0]["name"], "refined");
     assert_eq!(json["runs"][0]["settings"]["method"], serde_json::Value::Null);
 }
 

@@ -70,15 +70,23 @@ fn the_output_may_be_another_format() {
 }
 
 #[test]
-fn both_methods_fill_and_differ() {
+fn all_methods_fill_and_differ() {
     let (scene, image, mask) = cracked();
-    for method in ["telea", "biharmonic"] {
+    for method in ["telea", "biharmonic", "refined"] {
         scene
             .run(&format!("restore photo.png -m mask.png --method {method} -o {method}.png"))
             .silent();
         assert_only_masked_pixels_differ(&image, &scene.read(&format!("{method}.png")), &mask);
     }
     assert_ne!(scene.read("telea.png"), scene.read("biharmonic.png"));
+    assert_ne!(scene.read("refined.png"), scene.read("biharmonic.png"));
+
+    // Refined is what is taken unless another is asked for.
+    let report = scene.run("restore photo.png -m mask.png -o default.png --json").silent().json();
+    assert_eq!(report["images"][0]["method"], "refined");
+    assert_eq!(scene.read("default.png"), scene.read("refined.png"));
+    let run = scene.run("restore photo.png --method telea --refiner refiner.safetensors");
+    assert_eq!((run.code, run.stderr.contains("--refiner is for --method refined")), (2, true));
 }
 
 #[test]

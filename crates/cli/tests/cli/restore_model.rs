@@ -71,6 +71,13 @@ fn a_model_repaints_inside_the_mask_only_and_reports_what_it_did() {
     assert_ne!(scene.read("c.png"), restored);
     scene.run("restore photo.png --mask mask.png -o d.png").done();
     assert_ne!(scene.read("d.png"), restored);
+
+    // The mean of more draws is another picture again, and takes as much more work.
+    let run = scene.run(&format!("restore photo.png {QUICK} -o e.png --draws 3 --json")).done();
+    assert_ne!(scene.read("e.png"), restored);
+    let evaluations = |report: &serde_json::Value| report["unet_evaluations"].as_u64();
+    let threefold = evaluations(report).map(|count| 3 * count);
+    assert_eq!(evaluations(&run.json()["images"][0]), threefold);
 }
 
 #[test]
@@ -93,6 +100,7 @@ fn what_cannot_work_is_one_error_and_no_output() {
     fails("--model photo.png", 1, "photo.png");
     fails("--lora a.safetensors", 2, "--model");
     fails("--model model --strength 0", 2, "--strength");
+    fails("--model model --draws 0", 2, "--draws");
     fails("--model model --scheduler magic", 2, "--scheduler");
     fails("--model model --window-size 65 --device cpu", 1, "window size");
     fails("--model model --lora mask.png --device cpu", 1, "mask.png");

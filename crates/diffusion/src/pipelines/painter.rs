@@ -7,12 +7,12 @@ use imaging::composite::composite;
 use imaging::windows::Window;
 use imaging::{Image, Mask, Observer, Rect, Step};
 
-use super::colour::match_kept_ring;
 use super::denoise::{Conditioning, Kept, denoise, first_step};
 use super::inpaint::repeat;
 use super::restore::{RepaintReport, Restorer};
+use super::seams;
 use crate::components::{Components, MaskShrink, latent_mask};
-use crate::error::Result;
+use crate::error::{DiffusionError, Result};
 use crate::noise::{NoiseSource, TorchNoise};
 use crate::pixels::{crop, decoded_planes, image_tensor, mask_tensor};
 
@@ -55,8 +55,8 @@ pub(super) struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    pub(super) fn new(jobs: &[Job], observer: &'a dyn Observer) -> Self {
-        let total = jobs.iter().map(|job| job.steps as u64 + 2).sum();
+    pub(super) fn new(jobs: &[Job], draws: usize, observer: &'a dyn Observer) -> Self {
+        let total = jobs.iter().map(|job| (job.steps * draws) as u64 + 2).sum();
         observer.progress("repaint", 0, total);
         let at = Step { windows: jobs.len(), ..Step::default() };
         Self { observer, done: 0, total, at }
@@ -88,7 +88,7 @@ pub(super) struct Painter<'a> {
     pub(super) original: &'a Image,
     /// The hard mask.
     pub(super) damage: &'a Mask,
-    /// The original with its damage filled classically: what each window starts from, whatever was painted before.
+    /// The original with its damage filled: what each window starts from, whatever was painted before.
     pub(super) filled: Image,
     /// The same, painted over window by window.
     pub(super) canvas: Image,
@@ -130,10 +130,10 @@ impl Painter<'_> {
 
     pub(super) fn paint(&mut self, batch: &[Job], progress: &mut Progress<'_>) -> Result<()> {
         let Components { vae, device, dtype, .. } = self.restorer.components;
-        let [Job { size: (width, height), first, from_noise, steps, .. }, ..] = batch else {
+        let [Job { from_noise, steps, .. }, ..] = batch else {
             return Ok(());
         };
-        progress.begin(batch.len(), *steps);
+        progress.begin(batch.len(), steps * self.restorer.options.draws);
 
         // 1. the windows as tensors
         let started = Instant::now();
@@ -163,48 +163,29 @@ impl Painter<'_> {
         self.report.encode_time += started.elapsed();
         progress.add(batch.len())?;
 
-        // 3. start from the noised fill, or from noise
+        // 3. paint the latents, and take the mean of all times
         let started = Instant::now();
-        let mut scheduler = self
-            .restorer
-            .components
-            .scheduler
-            .build(self.restorer.options.scheduler, self.restorer.options.num_inference_steps)?;
-        let mut noise = WindowNoise::new(self.restorer.options.seed, batch);
-        let shape =
-            (batch.len(), vae.latent_channels(), height / vae.factor(), width / vae.factor());
-        let initial = noise.randn(&shape.into(), *dtype, device)?;
-        let latents = match &image_latents {
-            Some(image_latents) if !from_noise => {
-                scheduler.add_noise(image_latents, &initial, *first)?
-            }
-            _ => (&initial * scheduler.init_noise_sigma())?,
-        };
-        let conditioning = Conditioning {
+        let mut conditioning = Conditioning {
             mask: latent_mask(&mask, vae.factor(), MaskShrink::Max)?,
             masked_image_latents,
             prompt_embeds: repeat(&self.restorer.prompts.positive, batch.len())?,
             negative_prompt_embeds: repeat(&self.restorer.prompts.negative, batch.len())?,
             guidance_scale: self.restorer.options.guidance_scale,
-            kept: image_latents
-                .filter(|_| !self.restorer.components.sees_mask())
-                .map(|image_latents| Kept { image_latents, noise: initial }),
+            kept: None,
         };
-
-        // 4. denoise
-        let latents = denoise(
-            self.restorer.components,
-            scheduler.as_mut(),
-            *first,
-            latents,
-            &conditioning,
-            &mut noise,
-            &mut || progress.step(batch.len()),
-        )?;
-        self.report.unet_evaluations += steps * batch.len();
+        let draws = self.restorer.options.draws;
+        let mut sum: Option<Tensor> = None;
+        for draw in 0..draws {
+            let image_latents = image_latents.as_ref();
+            let drawn = self.draw(batch, draw, image_latents, &mut conditioning, progress)?;
+            sum = Some(sum.map_or_else(|| Ok(drawn.clone()), |sum| sum + &drawn)?);
+        }
+        let Some(sum) = sum else { return Ok(()) };
+        let latents = (sum / draws as f64)?;
+        self.report.unet_evaluations += steps * draws * batch.len();
         self.report.denoise_time += started.elapsed();
 
-        // 5. decode and paste
+        // 4. decode and paste
         let started = Instant::now();
         let decoded = vae.decode(&latents, &image, &mask)?;
         for (at, job) in batch.iter().enumerate() {
@@ -215,18 +196,57 @@ impl Painter<'_> {
         progress.add(batch.len())
     }
 
+    /// Latents that are drawn once: from the noised fill, or from noise, to the end of the schedule.
+    fn draw(
+        &self,
+        batch: &[Job],
+        draw: usize,
+        image_latents: Option<&Tensor>,
+        conditioning: &mut Conditioning,
+        progress: &mut Progress<'_>,
+    ) -> Result<Tensor> {
+        let Restorer { components, options, .. } = self.restorer;
+        let Components { vae, device, dtype, .. } = components;
+        let [Job { size: (width, height), first, from_noise, .. }, ..] = batch else {
+            return Err(DiffusionError::argument("windows", "at least 1", 0));
+        };
+        let mut scheduler =
+            components.scheduler.build(options.scheduler, options.num_inference_steps)?;
+        let mut noise = WindowNoise::new(options.seed, draw, batch);
+        let shape =
+            (batch.len(), vae.latent_channels(), height / vae.factor(), width / vae.factor());
+        let initial = noise.randn(&shape.into(), *dtype, device)?;
+        let latents = match image_latents {
+            Some(image_latents) if !from_noise => {
+                scheduler.add_noise(image_latents, &initial, *first)?
+            }
+            _ => (&initial * scheduler.init_noise_sigma())?,
+        };
+        conditioning.kept = image_latents
+            .filter(|_| !components.sees_mask())
+            .map(|image_latents| Kept { image_latents: image_latents.clone(), noise: initial });
+        denoise(
+            components,
+            scheduler.as_mut(),
+            *first,
+            latents,
+            conditioning,
+            &mut noise,
+            &mut || progress.step(batch.len()),
+        )
+    }
+
     /// Paints the damage that the window answers for; beyond its core the paint thins out, so that neighbours meet
     /// without an edge.
     fn paste(&mut self, job: &Job, decoded: &Tensor) -> Result<()> {
-        let Window { rect, core, damage_width } = job.window;
+        let Window { rect, core, .. } = job.window;
         // 1. to the picture's pixels
         let mut planes = decoded_planes(decoded, rect, self.original.color())?;
         let original = self.original.color_planes(rect);
 
         // 2. in the colours of what surrounds it
         let damage = crop(self.damage, rect);
-        let sigma = damage_width.clamp(MATCH_SIGMA.0, MATCH_SIGMA.1);
-        match_kept_ring(&mut planes, &original, &damage, sigma)?;
+        seams::undo(&mut planes, &original, &damage)?;
 
         // 3. onto the canvas
         let fade = ((rect.width.max(rect.height) as f64 * self.restorer.options.windows.margin)
@@ -246,9 +266,6 @@ impl Painter<'_> {
     }
 }
 
-/// The least and the greatest reach of the colour match, in pixels.
-const MATCH_SIGMA: (f64, f64) = (6.0, 200.0);
-
 /// How far a pixel lies outside of `rect`, in pixels, along the axis where it lies further.
 fn distance((x, y): (usize, usize), rect: Rect) -> f64 {
     let beyond = |at: usize, start: usize, end: usize| {
@@ -261,7 +278,9 @@ fn distance((x, y): (usize, usize), rect: Rect) -> f64 {
 struct WindowNoise(Vec<TorchNoise>);
 
 impl WindowNoise {
-    fn new(seed: u64, batch: &[Job]) -> Self {
+    fn new(seed: u64, draw: usize, batch: &[Job]) -> Self {
+        // Draws are far apart within the 32 bits of a seed that count (an odd part of 2³², the golden section's).
+        let seed = seed.wrapping_add(draw as u64 * 0x9E37_79B1);
         Self(batch.iter().map(|job| TorchNoise::new(seed.wrapping_add(job.number))).collect())
     }
 }

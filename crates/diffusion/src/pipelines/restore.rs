@@ -1,16 +1,17 @@
 //! Restoration: Stable Diffusion inpainting that knows about thin damage.
 //!
 //! Where diffusers shrinks the whole picture to the network's size, this looks at the damage through windows that
-//! enlarge it, keeps thin cracks when the mask becomes latents, starts from a classical fill where that is already
-//! nearly right, undoes the decoder's colour shift, and pastes inside the mask only.
+//! enlarge it, keeps thin cracks when the mask becomes latents, starts from a fill where that is already
+//! nearly right, undoes the decoder's shift of tones, and pastes inside the mask only.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use imaging::detect::DetectionStats;
-use imaging::fill::{FillOptions, FillReport, fill};
+use imaging::fill::{FillOptions, FillReport};
 use imaging::restore::{FoundMask, MaskSource, find_mask};
 use imaging::windows::{self, WindowOptions};
-use imaging::{Image, ImagingError, Mask, Observer};
+use imaging::{Image, ImagingError, Mask, Observer, Repainter};
 use serde::{Serialize, Serializer};
 
 use super::denoise::first_step;
@@ -27,7 +28,7 @@ use crate::schedulers::SchedulerKind;
 pub const DEFAULT_NEGATIVE_PROMPT: &str =
     "cracks, scratches, folds, tears, stains, dust, missing paint, text, watermark, blurry";
 
-/// How much of the classical fill is painted over.
+/// How much of the fill is painted over.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Strength {
     /// By the width of the damage as the network sees it: [`THIN_STRENGTH`] up to one latent, 1 (from pure noise)
@@ -72,13 +73,16 @@ pub struct RestoreOptions {
     pub seed: u64,
     /// How windows are laid out.
     pub windows: WindowOptions,
+    /// How often each window is painted, `1 ..= 64`, with other noise each time; the mean of the latents is decoded. The more, the
+    /// nearer to the truth on average, and the smoother. Default: 1.
+    pub draws: usize,
     /// Windows that go through the network together, at least 1. The result does not depend on it. Default: 1.
     pub batch_size: usize,
     /// Show the network the damaged picture whole, and not with the damage cut out: for LoRAs that were trained so, to
     /// undo what covers a picture without hiding it (motion blur, fading, stains). Default: false.
     pub show_damage: bool,
-    /// The classical fill that the damage starts from.
-    pub prefill: FillOptions,
+    /// What fills the damage before, for it to start from.
+    pub prefill: Arc<dyn Repainter>,
 }
 
 impl Default for RestoreOptions {
@@ -91,9 +95,10 @@ impl Default for RestoreOptions {
             scheduler: None,
             seed: 0,
             windows: WindowOptions::default(),
+            draws: 1,
             batch_size: 1,
             show_damage: false,
-            prefill: FillOptions::default(),
+            prefill: Arc::new(FillOptions::default()),
         }
     }
 }
@@ -105,9 +110,9 @@ pub struct RepaintReport {
     pub windows: usize,
     /// Evaluations of the UNet, one for each window and step (guidance doubles each).
     pub unet_evaluations: usize,
-    /// The classical fill.
+    /// The fill.
     pub prefill: FillReport,
-    /// Seconds for the classical fill.
+    /// Seconds for the fill.
     #[serde(serialize_with = "seconds", rename = "prefill_s")]
     pub prefill_time: Duration,
     /// Seconds for encoding windows.
@@ -206,10 +211,10 @@ impl Restorer<'_> {
             return Ok(report);
         }
 
-        // 2. the classical fill of all damage, which the windows then paint over
+        // 2. the fill of all damage, which the windows then paint over
         let started = Instant::now();
         let mut filled = image.clone();
-        report.prefill = fill(&mut filled, &damage, &self.options.prefill, observer)?;
+        report.prefill = self.options.prefill.repaint(&mut filled, &damage, observer)?;
         report.prefill_time = started.elapsed();
 
         // 3. the windows, in batches that share a shape and a first step
@@ -217,7 +222,7 @@ impl Restorer<'_> {
         let mut painter =
             Painter { restorer: *self, original: image, damage: &damage, filled, canvas, report };
         let jobs = painter.jobs(windows)?;
-        let mut progress = Progress::new(&jobs, observer);
+        let mut progress = Progress::new(&jobs, self.options.draws, observer);
         for batch in batches(jobs, self.options.batch_size) {
             painter.paint(&batch, &mut progress)?;
         }
@@ -295,6 +300,9 @@ impl RestoreOptions {
     pub fn check(&self, components: &Components) -> Result<()> {
         if self.batch_size == 0 {
             return Err(DiffusionError::argument("batch size", "at least 1", 0));
+        }
+        if !(1..=64).contains(&self.draws) {
+            return Err(DiffusionError::argument("draws", "1 to 64", self.draws));
         }
         if !(0.0..=100.0).contains(&self.guidance_scale) {
             return Err(DiffusionError::argument(

@@ -42,6 +42,17 @@ impl Gradients {
         self.sums.get(&parameter.var.id())?.as_ref()
     }
 
+    /// Adds to the gradient of one of the parameters.
+    pub(super) fn add_to(&mut self, parameter: &Parameter, gradient: Tensor) -> Result<()> {
+        if let Some(sum) = self.sums.get_mut(&parameter.var.id()) {
+            *sum = Some(match sum.take() {
+                Some(sum) => (sum + gradient)?,
+                None => gradient,
+            });
+        }
+        Ok(())
+    }
+
     /// Adds what a backward pass found; the rest of the store is let go of.
     pub(super) fn take(&mut self, store: &kernels::Gradients) -> Result<()> {
         for (id, sum) in &mut self.sums {

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 
 use super::adamw::Moments;
 use super::ema::Ema;
 use super::gradients::Gradients;
 use super::options::OptimizerOptions;
-use super::parameters::Parameter;
+use super::parameters::{Parameter, flat, set, values};
 use crate::error::{DiffusionError, Result};
 
 /// The parameters of a model in training, their moments and averages, and how many steps they have seen.
@@ -158,20 +158,4 @@ impl Optimizer {
         }
         Ok(StepReport { step: self.step, loss, grad_norm, learning_rate })
     }
-}
-
-/// A parameter's numbers.
-pub(super) fn values(parameter: &Parameter) -> Result<Vec<f32>> {
-    flat(parameter.var.as_tensor())
-}
-
-fn flat(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
-}
-
-/// Gives a parameter, and with it the model, other numbers.
-pub(super) fn set(parameter: &Parameter, weights: &[f32]) -> Result<()> {
-    let var = &parameter.var;
-    let tensor = Tensor::from_slice(weights, var.shape(), &Device::Cpu)?;
-    Ok(var.set(&tensor.to_device(var.device())?)?)
 }

@@ -276,3 +276,20 @@ impl TensorSource for TrainableSource {
         Ok(tensor)
     }
 }
+
+/// A parameter's numbers.
+pub(super) fn values(parameter: &Parameter) -> Result<Vec<f32>> {
+    flat(parameter.var.as_tensor())
+}
+
+/// The numbers of a tensor, in order.
+pub(super) fn flat(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+}
+
+/// Gives a parameter, and with it the model, other numbers.
+pub(super) fn set(parameter: &Parameter, weights: &[f32]) -> Result<()> {
+    let var = &parameter.var;
+    let tensor = Tensor::from_slice(weights, var.shape(), &Device::Cpu)?;
+    Ok(var.set(&tensor.to_device(var.device())?)?)
+}

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 
-use super::optimizer::{Optimizer, set, values};
+use super::optimizer::Optimizer;
+use super::parameters::{set, values};
 use super::settings::first_difference;
 use crate::checkpoint::{SafetensorsFile, TensorSource as _, save_tensors};
 use crate::error::{DiffusionError, Result};

@@ -2,27 +2,15 @@
 
 #[path = "independent_damage.rs"]
 mod independent_damage;
+#[path = "samples.rs"]
+mod samples;
 
-use std::path::Path;
-
-use imaging::io::{ReadOptions, list_images, read_image};
 use imaging::metrics::{DetectionScore, detection_score};
-use imaging::{Detector, Image, Silent};
+use imaging::{Detector, Silent};
 
 pub(crate) use independent_damage::Mark;
 use independent_damage::damage;
-
-fn photographs() -> Vec<(String, Image)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples/photos");
-    list_images(&folder, false)
-        .expect("the sample photographs are in the repository")
-        .iter()
-        .map(|path| {
-            let image = read_image(path, &ReadOptions::default()).expect("a sample decodes");
-            (path.file_stem().expect("a file name").to_string_lossy().into_owned(), image)
-        })
-        .collect()
-}
+use samples::photographs;
 
 /// Mean F1 over all photographs at 2 px.
 pub(crate) fn mean_f1(detector: &dyn Detector, mark: Mark) -> f64 {

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::detector::scaled_planes;
 use super::tiles::{answer, tiles};
+use crate::carried;
 use crate::checkpoint::SafetensorsFile;
 use crate::error::Result;
 use crate::models::PixelUnet;
@@ -19,12 +20,10 @@ const SIDE: usize = 256;
 /// What is seen around it.
 const MARGIN: usize = 64;
 
-/// A network that improves on classical fills.
+/// A network that improves on the biharmonic fill, which it was trained on.
 #[derive(Clone, Debug)]
 pub struct Refiner {
     unet: PixelUnet,
-    /// The fill that it improves on.
-    prefill: FillOptions,
 }
 
 impl Refiner {
@@ -33,14 +32,19 @@ impl Refiner {
     /// # Errors
     /// [`crate::DiffusionError::Checkpoint`] if the file is none, and those of reading it.
     pub fn open(path: &Path) -> Result<Self> {
-        let unet = PixelUnet::from_file(SafetensorsFile::open(path)?, "refiner", &Device::Cpu)?;
-        Ok(Self { unet, prefill: FillOptions::default() })
+        Self::of_file(SafetensorsFile::open(path)?)
     }
 
-    /// On top of another fill than the one that it was trained on.
-    #[must_use]
-    pub fn with_prefill(self, prefill: FillOptions) -> Self {
-        Self { prefill, ..self }
+    /// The network that the program carries.
+    ///
+    /// # Errors
+    /// None of a whole program.
+    pub fn carried() -> Result<Self> {
+        Self::of_file(carried::refiner()?)
+    }
+
+    fn of_file(file: SafetensorsFile) -> Result<Self> {
+        Ok(Self { unet: PixelUnet::from_file(file, "refiner", &Device::Cpu)? })
     }
 }
 
@@ -58,7 +62,7 @@ impl Repainter for Refiner {
         // 1. the fill of all that is damaged
         let damage = weights.binarized(1);
         let mut filled = image.clone();
-        let report = self.prefill.repaint(&mut filled, &damage, observer)?;
+        let report = FillOptions::default().repaint(&mut filled, &damage, observer)?;
 
         // 2. what the network adds to it, where there is damage
         let jobs: Vec<_> = tiles(image.size(), SIDE, MARGIN)
@@ -94,7 +98,7 @@ impl Repainter for Refiner {
     }
 
     fn parameters(&self) -> Value {
-        serde_json::json!({ "prefill": self.prefill.name() })
+        serde_json::json!({})
     }
 }
 

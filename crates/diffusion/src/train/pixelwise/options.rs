@@ -214,11 +214,7 @@ impl PixelTrainOptions {
             start_from: None,
             model: None,
             optimizer: OptimizerOptions {
-                learning_rate: match task {
-                    PixelTask::Detector | PixelTask::Autoencoder => 1e-3,
-                    // Without norms weights grow beyond all bounds at a higher one.
-                    PixelTask::Refiner => 2e-4,
-                },
+                learning_rate: 1e-3,
                 lr_scheduler: LrScheduler::Cosine,
                 warmup_steps: 200,
                 beta2: 0.99,

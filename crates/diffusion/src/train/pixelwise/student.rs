@@ -12,6 +12,7 @@ use super::judge;
 use super::loss::loss;
 use super::options::{PixelTask, PixelTrainOptions};
 use super::pages::Page;
+use super::standardised::{Standardised, products};
 use crate::checkpoint::{Checkpoint, Component, SafetensorsFile, TensorSource};
 use crate::error::{DiffusionError, Result};
 use crate::models::{InitialWeights, PixelUnet, save_pixel_unet};
@@ -20,7 +21,7 @@ use crate::random::sub_seed;
 use crate::train::gradients::Gradients;
 use crate::train::log::LogEntry;
 use crate::train::optimizer::Optimizer;
-use crate::train::parameters::TrainableSource;
+use crate::train::parameters::{Parameter, TrainableSource};
 
 /// A network in training.
 pub(super) trait Student {
@@ -34,11 +35,11 @@ pub(super) trait Student {
     fn write(&self, optimizer: &Optimizer, output: &Path, judged: &[Page]) -> Result<PathBuf>;
 }
 
-/// The network of a run before its first step, and where its parameters are.
+/// The network of a run before its first step, and what is trained of it.
 pub(super) fn enrol(
     options: &PixelTrainOptions,
     checkpoint: Option<&Checkpoint>,
-) -> Result<(Box<dyn Student>, Arc<TrainableSource>)> {
+) -> Result<(Box<dyn Student>, Vec<Parameter>)> {
     let task = options.task;
     let trainable = |source| Arc::new(TrainableSource::new(source, task.name()));
     let params = |source: &Arc<TrainableSource>| {
@@ -50,12 +51,20 @@ pub(super) fn enrol(
         let checkpoint = checkpoint.ok_or_else(missing)?;
         let source = trainable(checkpoint.weights(Component::Vae)?);
         let student = AutoencoderStudent::new(checkpoint.clone(), options.seed, &params(&source))?;
-        return Ok((Box::new(student), source));
+        return Ok((Box::new(student), source.parameters()));
     }
     let network = options.network()?.clone();
     let source = trainable(initial(options)?);
     let unet = PixelUnet::load(&network, &params(&source))?;
-    Ok((Box::new(PixelStudent { task, unet }), source))
+    let (standardised, parameters) = match network.norm_num_groups {
+        Some(_) => (None, source.parameters()),
+        None => {
+            let seed = sub_seed(options.seed, "directions");
+            let (standardised, parameters) = Standardised::split(source.parameters(), seed)?;
+            (Some(standardised), parameters)
+        }
+    };
+    Ok((Box::new(PixelStudent { task, unet, standardised }), parameters))
 }
 
 /// The weights to start from.
@@ -70,18 +79,33 @@ fn initial(options: &PixelTrainOptions) -> Result<Arc<dyn TensorSource>> {
 struct PixelStudent {
     task: PixelTask,
     unet: PixelUnet,
+    /// Of a network without norms.
+    standardised: Option<Standardised>,
+}
+
+impl PixelStudent {
+    /// Lets the network compute with what is trained as it is now.
+    fn refresh(&self) -> Result<()> {
+        self.standardised.as_ref().map_or(Ok(()), Standardised::refresh)
+    }
 }
 
 impl Student for PixelStudent {
     fn learn(&self, batch: &CropBatch, _: u64, gradients: &mut Gradients) -> Result<f64> {
+        self.refresh()?;
         let (prediction, recording) = Recording::of(|| self.unet.forward(&batch.input))?;
         let found = loss(self.task, &prediction.flatten_all()?.to_vec1::<f32>()?, batch);
         let gradient = Tensor::from_vec(found.gradient, prediction.shape(), &Device::Cpu)?;
-        gradients.take(&recording.backward(&prediction, &gradient)?)?;
+        let store = recording.backward(&prediction, &gradient)?;
+        gradients.take(&store)?;
+        if let Some(standardised) = &self.standardised {
+            standardised.pull_back(&store, gradients)?;
+        }
         Ok(found.value)
     }
 
     fn judge(&self, pages: &[Page], step: u64) -> Result<LogEntry> {
+        self.refresh()?;
         match self.task {
             PixelTask::Detector => judge::detection(&self.unet, pages, step),
             _ => judge::refinement(&self.unet, pages, step),
@@ -91,7 +115,8 @@ impl Student for PixelStudent {
     fn write(&self, optimizer: &Optimizer, output: &Path, _: &[Page]) -> Result<PathBuf> {
         let task = self.task.name();
         let path = output.join(format!("{task}.safetensors"));
-        save_pixel_unet(&path, task, self.unet.config(), optimizer.final_tensors(task)?)?;
+        let tensors = products(optimizer.final_tensors(task)?)?;
+        save_pixel_unet(&path, task, self.unet.config(), tensors)?;
         Ok(path)
     }
 }

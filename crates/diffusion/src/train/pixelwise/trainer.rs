@@ -55,8 +55,8 @@ pub fn train_pixelwise(
     let states = States::new(output);
     outputs::check_folder(output, &states, job.resume || job.force)?;
     let photographs = Photographs::open(&options.pages, seed)?;
-    let (student, source) = enrol(options, job.checkpoint)?;
-    let mut optimizer = Optimizer::new(options.optimizer, source.parameters(), total_steps)?;
+    let (student, parameters) = enrol(options, job.checkpoint)?;
+    let mut optimizer = Optimizer::new(options.optimizer, parameters, total_steps)?;
     let identity = Identity { settings: options.identity(), data: photographs.fingerprint() };
     if job.resume {
         states.resume(&mut optimizer, &identity)?;
