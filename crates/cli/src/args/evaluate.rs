@@ -33,6 +33,10 @@ pub(crate) struct EvaluateArgs {
     #[command(flatten)]
     pub(crate) json: JsonArgs,
 
+    /// Also take the pictures in folders inside those of DATASET
+    #[arg(short, long)]
+    pub(crate) recursive: bool,
+
     /// Use only this many pictures, drawn with --seed
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) sample: Option<u32>,
@@ -214,6 +218,7 @@ impl EvaluateArgs {
                 self.masks.iter().map(|&masks| masks.into()).collect()
             },
             restored: self.restored.clone(),
+            recursive: self.recursive,
             detector: self.detection.detector(self.preset, None)?,
             dilate: self.dilate,
             feather: self.feather,

@@ -10,7 +10,8 @@ use crate::exit::Outcome;
 pub(crate) fn run(args: &EvaluateArgs, context: &Context) -> anyhow::Result<Outcome> {
     // 1. everything that can be known before the work
     let options = args.options(context)?;
-    let mut dataset = Dataset::open(&args.dataset, &options.restored, &options.read)?;
+    let mut dataset =
+        Dataset::open(&args.dataset, &options.restored, options.recursive, &options.read)?;
     report::prepare_output(&args.output, args.force)?;
     for problem in &dataset.problems {
         context.error(&problem.error);

@@ -67,6 +67,25 @@ fn the_table_goes_to_stdout_and_the_report_to_the_folder() {
 }
 
 #[test]
+fn pictures_in_folders_are_taken_if_asked_for() {
+    let scene = scene();
+    for part in ["clean", "damaged", "mask"] {
+        let from = std::fs::read(scene.path(&format!("data/{part}/a.png"))).expect("a picture");
+        scene.file(&format!("data/{part}/more/c.png"), &from);
+    }
+    let images = |options: &str| {
+        let run = scene.run(&format!("evaluate data -o out --json --force {options}")).done();
+        run.json()["images"].as_u64()
+    };
+    assert_eq!(images("--no-detection"), Some(2));
+    assert_eq!(images("--no-detection --recursive --save-restored"), Some(3));
+    assert!(scene.path("out/restored/refined/more/c.png").is_file());
+    assert!(scene.path("out/sheets/more/c.jpg").is_file());
+    let table = std::fs::read_to_string(scene.path("out/metrics.csv")).expect("a table");
+    assert!(table.contains("more/c.png"), "{table}");
+}
+
+#[test]
 fn results_made_elsewhere_are_scored_and_told_as_json() {
     let scene = scene();
     scene.run("evaluate data -o one --save-restored --no-detection").done();

@@ -61,7 +61,12 @@ impl Dataset {
     ///
     /// # Errors
     /// [`ImagingError::Io`] or [`ImagingError::Dataset`] if a folder is missing or there is nothing to use in it.
-    pub fn open(root: &Path, restored: &[PathBuf], read: &ReadOptions) -> Result<Self> {
+    pub fn open(
+        root: &Path,
+        restored: &[PathBuf],
+        recursive: bool,
+        read: &ReadOptions,
+    ) -> Result<Self> {
         let mut problems = Vec::new();
 
         // 1. the folders
@@ -89,12 +94,14 @@ impl Dataset {
         let has_masks = mask.is_dir();
 
         // 2. which files belong together
-        let clean = by_stem(&clean, &mut problems)?;
-        let damaged = by_stem(&damaged, &mut problems)?;
-        let masks = if has_masks { by_stem(&mask, &mut problems)? } else { BTreeMap::new() };
+        let root_of_damaged = damaged;
+        let clean = by_stem(&clean, recursive, &mut problems)?;
+        let damaged = by_stem(&root_of_damaged, recursive, &mut problems)?;
+        let masks =
+            if has_masks { by_stem(&mask, recursive, &mut problems)? } else { BTreeMap::new() };
         let mut results = Vec::new();
         for folder in restored {
-            results.push((folder, by_stem(folder, &mut problems)?));
+            results.push((folder, by_stem(folder, recursive, &mut problems)?));
         }
         for (stem, path) in &clean {
             if !damaged.contains_key(stem) {
@@ -126,7 +133,7 @@ impl Dataset {
             }
             if let (Some(clean), true) = (clean, problems.len() == before) {
                 triplets.push(Triplet {
-                    name: file_name(damaged),
+                    name: relative(damaged, &root_of_damaged),
                     clean: clean.clone(),
                     damaged: damaged.clone(),
                     mask: mask.cloned(),
@@ -194,11 +201,21 @@ fn lonely(path: &Path, folder: &str) -> Failure {
     }
 }
 
-/// The images of a folder by their names without extension.
-fn by_stem(folder: &Path, problems: &mut Vec<Failure>) -> Result<BTreeMap<String, PathBuf>> {
+/// The path from `folder` on, with slashes.
+fn relative(path: &Path, folder: &Path) -> String {
+    let parts = path.strip_prefix(folder).unwrap_or(path).components();
+    parts.map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
+}
+
+/// The images of a folder, and of those inside it if `recursive`, by their paths in it without extension.
+fn by_stem(
+    folder: &Path,
+    recursive: bool,
+    problems: &mut Vec<Failure>,
+) -> Result<BTreeMap<String, PathBuf>> {
     let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
-    for path in list_images(folder, false)? {
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    for path in list_images(folder, recursive)? {
+        let stem = relative(&path.with_extension(""), folder);
         if let Some(first) = found.get(&stem) {
             problems.push(Failure {
                 filename: file_name(&path),

@@ -77,6 +77,8 @@ pub struct EvaluateOptions {
     pub tolerance: f64,
     /// The window of SSIM.
     pub ssim_window: SsimWindow,
+    /// Also take the pictures in folders inside those of the data set. Default: false.
+    pub recursive: bool,
     /// Use only this many pictures, drawn with `seed`. Default: all.
     pub sample: Option<usize>,
     /// Seeds the sample and the confidence intervals. Default: 0.
@@ -105,6 +107,7 @@ impl Default for EvaluateOptions {
             tolerance: 2.0,
             ssim_window: SsimWindow::Uniform,
             sample: None,
+            recursive: false,
             seed: 0,
             exhibits: 12,
             save_restored: None,
@@ -194,6 +197,13 @@ pub struct Evaluation {
     pub options: EvaluateOptions,
 }
 
+/// Makes the folder that a file is to be written to.
+fn create_parent(path: &Path) -> Result<()> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    std::fs::create_dir_all(folder)
+        .map_err(|error| ImagingError::io(folder, "create the folder", error))
+}
+
 /// Opens a data set and scores it: [`Dataset::open`], [`Dataset::sample`] and [`evaluate_dataset`] in one.
 ///
 /// # Errors
@@ -203,7 +213,7 @@ pub fn evaluate(
     options: &EvaluateOptions,
     observer: &dyn Observer,
 ) -> Result<Evaluation> {
-    let mut dataset = Dataset::open(dataset, &options.restored, &options.read)?;
+    let mut dataset = Dataset::open(dataset, &options.restored, options.recursive, &options.read)?;
     if let Some(count) = options.sample {
         dataset.sample(count, options.seed);
     }
@@ -224,9 +234,7 @@ pub fn evaluate_dataset(
     let runs = plan(dataset, options)?;
     if let Some(folder) = &options.save_restored {
         for run in runs.iter().filter(|run| run.method.is_some()) {
-            let folder = folder.join(&run.name);
-            std::fs::create_dir_all(&folder)
-                .map_err(|error| ImagingError::io(&folder, "create the folder", error))?;
+            create_parent(&folder.join(&run.name).join("picture"))?;
         }
     }
     let work = Work {
@@ -456,7 +464,9 @@ impl Work<'_> {
             if let (Some(folder), Some(_)) = (&options.save_restored, &run.method) {
                 let stem = Path::new(&triplet.name).with_extension("png");
                 let write = WriteOptions { force: options.force, ..WriteOptions::default() };
-                write_image(&folder.join(&run.name).join(stem), &image, &write)?;
+                let path = folder.join(&run.name).join(stem);
+                create_parent(&path)?;
+                write_image(&path, &image, &write)?;
             }
             pictures.push(image);
             runs.push(RunScores { restored, report });

@@ -87,11 +87,10 @@ pub fn write_report(
     }
 
     // 3. sheets
-    if !evaluation.exhibits.is_empty() {
-        create(&folder.join("sheets"))?;
-    }
     for exhibit in &evaluation.exhibits {
+        // Pictures of folders in the data set are in folders here too.
         let name = Path::new(&exhibit.name).with_extension("jpg");
+        create(&folder.join("sheets").join(name.parent().unwrap_or(Path::new(""))))?;
         write(&format!("sheets/{}", name.display()), &exhibit.sheet)?;
     }
 
