@@ -14,14 +14,11 @@ use imaging::windows::WindowOptions;
 
 use super::{EngineArgs, number_in};
 
-/// The name of the checkpoint that comes with the program.
-pub(crate) const COMPACT: &str = "compact";
-
 /// Restoration with a Stable Diffusion checkpoint; all but the first need a model.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DiffusionArgs {
     /// Repaint with this Stable Diffusion 1.x or 2.x inpainting checkpoint, on top of the fill: a
-    /// diffusers folder, a single .safetensors or .ckpt file, an id on the hub, or compact, which comes with the program
+    /// diffusers folder, a single .safetensors or .ckpt file, or an id on the hub
     #[arg(long, value_name = "PATH|ID", help_heading = "Diffusion")]
     pub(crate) model: Option<String>,
 
@@ -29,8 +26,7 @@ pub(crate) struct DiffusionArgs {
     #[arg(long, value_name = "NAME", help_heading = "Diffusion", requires = "model")]
     pub(crate) variant: Option<String>,
 
-    /// Apply a LoRA, at a weight if one is given; may be given several times. restoration, for compact, comes with the
-    /// program
+    /// Apply a LoRA, at a weight if one is given; may be given several times
     #[arg(long, value_name = "FILE[:WEIGHT]", help_heading = "Diffusion", requires = "model")]
     pub(crate) lora: Vec<LoraSpec>,
 
@@ -48,28 +44,24 @@ pub(crate) struct DiffusionArgs {
     )]
     pub(crate) negative_prompt: String,
 
-    /// Steps at strength 1, 1 to 1000; with compact 4 unless given
+    /// Steps at strength 1, 1 to 1000
     #[arg(
         long, value_name = "N", help_heading = "Diffusion", requires = "model", default_value = "30",
-        default_value_if("model", COMPACT, "4"),
         value_parser = clap::value_parser!(u16).range(1..=1000)
     )]
     pub(crate) steps: u16,
 
-    /// Paint every window so often, 1 to 64, and take the mean: nearer to the truth on average, and smoother;
-    /// with compact 4 unless given
+    /// Paint every window so often, 1 to 64, and take the mean: nearer to the truth on average, and smoother
     #[arg(
         long, value_name = "N", help_heading = "Diffusion", requires = "model", default_value = "1",
-        default_value_if("model", COMPACT, "4"),
         value_parser = clap::value_parser!(u8).range(1..=64)
     )]
     pub(crate) draws: u8,
 
-    /// How strongly the prompts lead, 0 to 100; at 1 or below they do not, which takes half the time; with
-    /// compact 1 unless given
+    /// How strongly the prompts lead, 0 to 100; at 1 or below they do not, which takes half the time
     #[arg(
         long, value_name = "SCALE", help_heading = "Diffusion", requires = "model",
-        default_value = "4", default_value_if("model", COMPACT, "1"), value_parser = number_in(0.0_f64..=100.0)
+        default_value = "4", value_parser = number_in(0.0_f64..=100.0)
     )]
     pub(crate) guidance: f64,
 
@@ -112,17 +104,17 @@ pub(crate) struct DiffusionArgs {
     #[arg(long, help_heading = "Diffusion", requires = "model")]
     pub(crate) show_damage: bool,
 
-    /// The side of what the network sees, in its pixels; with compact 256 unless given
+    /// The side of what the network sees, in its pixels
     #[arg(
         long, value_name = "PX", help_heading = "Diffusion", requires = "model",
-        default_value = "512", default_value_if("model", COMPACT, "256"), value_parser = clap::value_parser!(u16).range(64..=4096)
+        default_value = "512", value_parser = clap::value_parser!(u16).range(64..=4096)
     )]
     pub(crate) window_size: u16,
 
-    /// The strongest enlargement of small damage, 1 to 8; less is faster; with compact 1 unless given
+    /// The strongest enlargement of small damage, 1 to 8; less is faster
     #[arg(
         long, value_name = "FACTOR", help_heading = "Diffusion", requires = "model",
-        default_value = "2", default_value_if("model", COMPACT, "1"), value_parser = number_in(1.0_f64..=8.0)
+        default_value = "2", value_parser = number_in(1.0_f64..=8.0)
     )]
     pub(crate) max_zoom: f64,
 

@@ -11,7 +11,8 @@ use imaging::{Mask, Plane};
 use crate::error::Result;
 
 /// The difference is averaged over kept pixels with a Gaussian of this many pixels, as the decoder's grain next to the
-/// damage says nothing about what lies further in: without, wide damage came out 2 dB worse; with three, 0.4 dB.
+/// damage says nothing about what lies further in. Without, a small checkpoint repainted wide damage 2 dB worse; with three pixels
+/// 0.5 dB worse.
 const GRAIN: f64 = 1.0;
 
 /// Adds to each plane of `repainted` what `original − repainted` is on kept pixels, continued into the damage.
