@@ -51,7 +51,8 @@ pub(crate) struct DiffusionArgs {
     )]
     pub(crate) steps: u16,
 
-    /// Paint every window so often, 1 to 64, and take the mean: nearer to the truth on average, and smoother
+    /// Paint every window so often, 1 to 64, and take the mean: nearer to the truth on average, and smoother;
+    /// not with --pipeline diffusers
     #[arg(
         long, value_name = "N", help_heading = "Diffusion", requires = "model", default_value = "1",
         value_parser = clap::value_parser!(u8).range(1..=64)

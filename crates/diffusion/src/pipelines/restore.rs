@@ -74,7 +74,7 @@ pub struct RestoreOptions {
     /// How windows are laid out.
     pub windows: WindowOptions,
     /// How often each window is painted, `1 ..= 64`, with other noise each time; the mean of the latents is decoded. The more, the
-    /// nearer to the truth on average, and the smoother. Default: 1.
+    /// nearer to the truth on average, and the smoother. [`Pipeline::Diffusers`] paints once. Default: 1.
     pub draws: usize,
     /// Windows that go through the network together, at least 1. The result does not depend on it. Default: 1.
     pub batch_size: usize,
