@@ -215,7 +215,7 @@ mod tests {
             name: name.to_owned(),
             var: Var::from_vec(values, shape, &Device::Cpu).expect("as many as the shape says"),
         };
-        let centred: Vec<f32> = [1.0, -2.0, 3.0, -2.0].repeat(9);
+        let centred: Vec<f32> = [1.0, -3.0, 2.0].repeat(12);
         let parameters = vec![
             of("refiner.conv_in.weight", numbers(36, "in"), &[2, 2, 3, 3]),
             of("refiner.levels.0.down.0.conv1.bias", numbers(2, "bias"), &[2]),
