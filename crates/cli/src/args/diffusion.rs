@@ -138,10 +138,17 @@ struct Defaults {
 }
 
 impl DiffusionArgs {
+    /// Every option as if none had been given.
+    pub(crate) fn defaults() -> Self {
+        Defaults::parse_from([""]).diffusion
+    }
+
     /// This model with these LoRAs, everything else as if it had not been given.
     pub(crate) fn of_model(model: &str, lora: &[LoraSpec]) -> Self {
-        let model = format!("--model={model}");
-        Self { lora: lora.to_vec(), ..Defaults::parse_from(["", &model]).diffusion }
+        let mut args = Self::defaults();
+        args.model = Some(model.to_owned());
+        args.lora = lora.to_vec();
+        args
     }
 
     /// The library's options; what it starts from is `prefill`.

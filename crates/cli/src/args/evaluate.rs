@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use diffusion::lora::LoraSpec;
+use imaging::Repainter;
 use imaging::evaluate::{EvaluateOptions, MaskKind};
 use imaging::metrics::SsimWindow;
 use imaging::restore::{DETECTED_DILATE, DETECTED_FEATHER};
@@ -175,14 +176,14 @@ impl EvaluateArgs {
         name: &'static str,
         model: &str,
         loras: &[LoraSpec],
+        prefill: &Arc<dyn Repainter>,
         context: &Context,
     ) -> anyhow::Result<ModelRepainter> {
-        let prefill = MethodArg::default().repainter(self.radius, self.refiner.as_deref())?;
         let mut args = DiffusionArgs::of_model(model, loras);
         args.seed = self.seed;
         args.steps = self.steps.unwrap_or(args.steps);
         args.guidance = self.guidance.unwrap_or(args.guidance);
-        ModelRepainter::load(name, &args, &prefill, context)
+        ModelRepainter::load(name, &args, prefill, context)
     }
 
     /// The library's options.
@@ -197,17 +198,16 @@ impl EvaluateArgs {
         {
             wanted.push(MethodArg::Refined);
         }
-        let mut methods = wanted
-            .into_iter()
-            .map(|method| method.repainter(self.radius, self.refiner.as_deref()))
-            .collect::<anyhow::Result<Vec<_>>>()?;
+        let fill = |method: MethodArg| method.repainter(self.radius, self.refiner.as_deref());
+        let mut methods = wanted.into_iter().map(fill).collect::<anyhow::Result<Vec<_>>>()?;
         if let Some(model) = &self.model {
             let with: &[(&str, &[LoraSpec])] = match &self.lora[..] {
                 [] => &[("model", &[])],
                 loras => &[("base", &[]), ("lora", loras)],
             };
+            let prefill = fill(MethodArg::default())?;
             for &(name, loras) in with {
-                methods.push(Arc::new(self.with_model(name, model, loras, context)?));
+                methods.push(Arc::new(self.with_model(name, model, loras, &prefill, context)?));
             }
         }
         Ok(EvaluateOptions {

@@ -140,7 +140,7 @@ fn classical(words: &mut Vec<String>, params: &DetectParams, preset: PresetArg) 
 }
 
 fn diffusion(words: &mut Vec<String>, args: &DiffusionArgs) {
-    let own = DiffusionArgs::of_model(args.model.as_deref().unwrap_or_default(), &[]);
+    let own = DiffusionArgs::defaults();
     let DiffusionArgs {
         model,
         variant,

@@ -18,6 +18,14 @@ use crate::context::Context;
 /// The name of the way that repaints with a model.
 const MODEL: &str = "model";
 
+/// A fill and what the command line calls it.
+type Fill = (MethodArg, Arc<dyn Repainter>);
+
+/// The one that the server's arguments ask for.
+fn own<'a>(fills: &'a [Fill], asked: &FillArgs) -> Option<&'a Arc<dyn Repainter>> {
+    fills.iter().find(|(method, _)| *method == asked.method).map(|(_, fill)| fill)
+}
+
 /// Everything that one server restores with.
 #[derive(Debug)]
 pub(crate) struct PageEngine {
@@ -26,7 +34,7 @@ pub(crate) struct PageEngine {
     /// The fill that is the server's own, which a model starts from.
     fill: FillArgs,
     /// All fills.
-    fills: Vec<(MethodArg, Arc<dyn Repainter>)>,
+    fills: Vec<Fill>,
     model: Option<Model>,
     /// The defaults of what a model can be told.
     diffusion: DiffusionArgs,
@@ -45,9 +53,8 @@ impl PageEngine {
         };
         let fills: Vec<_> =
             MethodArg::value_variants().iter().map(with).collect::<Result<_, _>>()?;
-        let own = fills.iter().find(|(method, _)| *method == fill.method);
-        let model = match (&args.diffusion.model, own) {
-            (Some(_), Some((_, own))) => Some(Model::load(&args.diffusion, own, context)?),
+        let model = match (&args.diffusion.model, own(&fills, &fill)) {
+            (Some(_), Some(own)) => Some(Model::load(&args.diffusion, own, context)?),
             _ => None,
         };
         let diffusion = args.diffusion.clone();
@@ -55,14 +62,14 @@ impl PageEngine {
     }
 
     /// The fill of this name.
-    fn fill_of(&self, name: &str) -> Option<&(MethodArg, Arc<dyn Repainter>)> {
+    fn fill_of(&self, name: &str) -> Option<&Fill> {
         self.fills.iter().find(|(_, fill)| fill.name() == name)
     }
 
     /// The name of the way that is taken if none is chosen: the model, or else the server's own fill.
     fn default_method(&self) -> &str {
-        let own = self.fills.iter().find(|(method, _)| *method == self.fill.method);
-        own.filter(|_| self.model.is_none()).map_or(MODEL, |(_, fill)| fill.name())
+        let own = own(&self.fills, &self.fill).filter(|_| self.model.is_none());
+        own.map_or(MODEL, |fill| fill.name())
     }
 
     fn method_of<'a>(&'a self, choices: &'a Choices) -> &'a str {

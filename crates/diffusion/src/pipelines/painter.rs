@@ -12,7 +12,7 @@ use super::inpaint::repeat;
 use super::restore::{RepaintReport, Restorer};
 use super::seams;
 use crate::components::{Components, MaskShrink, latent_mask};
-use crate::error::{DiffusionError, Result};
+use crate::error::Result;
 use crate::noise::{NoiseSource, TorchNoise};
 use crate::pixels::{crop, decoded_planes, image_tensor, mask_tensor};
 
@@ -130,9 +130,7 @@ impl Painter<'_> {
 
     pub(super) fn paint(&mut self, batch: &[Job], progress: &mut Progress<'_>) -> Result<()> {
         let Components { vae, device, dtype, .. } = self.restorer.components;
-        let [Job { from_noise, steps, .. }, ..] = batch else {
-            return Ok(());
-        };
+        let Some(kind @ Job { from_noise, steps, .. }) = batch.first() else { return Ok(()) };
         progress.begin(batch.len(), steps * self.restorer.options.draws);
 
         // 1. the windows as tensors
@@ -165,7 +163,7 @@ impl Painter<'_> {
 
         // 3. paint the latents, and take the mean of all times
         let started = Instant::now();
-        let mut conditioning = Conditioning {
+        let conditioning = Conditioning {
             mask: latent_mask(&mask, vae.factor(), MaskShrink::Max)?,
             masked_image_latents,
             prompt_embeds: repeat(&self.restorer.prompts.positive, batch.len())?,
@@ -174,14 +172,17 @@ impl Painter<'_> {
             kept: None,
         };
         let draws = self.restorer.options.draws;
-        let mut sum: Option<Tensor> = None;
-        for draw in 0..draws {
-            let image_latents = image_latents.as_ref();
-            let drawn = self.draw(batch, draw, image_latents, &mut conditioning, progress)?;
-            sum = Some(sum.map_or_else(|| Ok(drawn.clone()), |sum| sum + &drawn)?);
+        let mut draw = |number: usize| {
+            let mut noise = WindowNoise::new(self.restorer.options.seed, number, batch);
+            self.draw(kind, &mut noise, image_latents.as_ref(), &conditioning, &mut || {
+                progress.step(batch.len())
+            })
+        };
+        let mut latents = draw(0)?;
+        for number in 1..draws {
+            latents = (latents + draw(number)?)?;
         }
-        let Some(sum) = sum else { return Ok(()) };
-        let latents = (sum / draws as f64)?;
+        let latents = (latents / draws as f64)?;
         self.report.unet_evaluations += steps * draws * batch.len();
         self.report.denoise_time += started.elapsed();
 
@@ -199,22 +200,19 @@ impl Painter<'_> {
     /// Latents that are drawn once: from the noised fill, or from noise, to the end of the schedule.
     fn draw(
         &self,
-        batch: &[Job],
-        draw: usize,
+        kind: &Job,
+        noise: &mut WindowNoise,
         image_latents: Option<&Tensor>,
-        conditioning: &mut Conditioning,
-        progress: &mut Progress<'_>,
+        conditioning: &Conditioning,
+        after: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Tensor> {
         let Restorer { components, options, .. } = self.restorer;
         let Components { vae, device, dtype, .. } = components;
-        let [Job { size: (width, height), first, from_noise, .. }, ..] = batch else {
-            return Err(DiffusionError::argument("windows", "at least 1", 0));
-        };
+        let Job { size: (width, height), first, from_noise, .. } = kind;
         let mut scheduler =
             components.scheduler.build(options.scheduler, options.num_inference_steps)?;
-        let mut noise = WindowNoise::new(options.seed, draw, batch);
         let shape =
-            (batch.len(), vae.latent_channels(), height / vae.factor(), width / vae.factor());
+            (noise.0.len(), vae.latent_channels(), height / vae.factor(), width / vae.factor());
         let initial = noise.randn(&shape.into(), *dtype, device)?;
         let latents = match image_latents {
             Some(image_latents) if !from_noise => {
@@ -222,18 +220,11 @@ impl Painter<'_> {
             }
             _ => (&initial * scheduler.init_noise_sigma())?,
         };
-        conditioning.kept = image_latents
+        let kept = image_latents
             .filter(|_| !components.sees_mask())
             .map(|image_latents| Kept { image_latents: image_latents.clone(), noise: initial });
-        denoise(
-            components,
-            scheduler.as_mut(),
-            *first,
-            latents,
-            conditioning,
-            &mut noise,
-            &mut || progress.step(batch.len()),
-        )
+        let conditioning = Conditioning { kept, ..conditioning.clone() };
+        denoise(components, scheduler.as_mut(), *first, latents, &conditioning, noise, after)
     }
 
     /// Paints the damage that the window answers for; beyond its core the paint thins out, so that neighbours meet

@@ -45,10 +45,7 @@ impl Gradients {
     /// Adds to the gradient of one of the parameters.
     pub(super) fn add_to(&mut self, parameter: &Parameter, gradient: Tensor) -> Result<()> {
         if let Some(sum) = self.sums.get_mut(&parameter.var.id()) {
-            *sum = Some(match sum.take() {
-                Some(sum) => (sum + gradient)?,
-                None => gradient,
-            });
+            add_to(sum, Some(gradient))?;
         }
         Ok(())
     }
@@ -56,12 +53,7 @@ impl Gradients {
     /// Adds what a backward pass found; the rest of the store is let go of.
     pub(super) fn take(&mut self, store: &kernels::Gradients) -> Result<()> {
         for (id, sum) in &mut self.sums {
-            if let Some(gradient) = store.get(*id) {
-                *sum = Some(match sum.take() {
-                    Some(sum) => (sum + gradient)?,
-                    None => gradient.clone(),
-                });
-            }
+            add_to(sum, store.get(*id).cloned())?;
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ use super::{DamageRecipe, DecoyOptions, age, damage, draw_decoys};
 use crate::error::{ImagingError, Result};
 use crate::geometry::Rect;
 use crate::image::{ColorType, Image, Samples};
-use crate::io::{self, ReadOptions, WriteOptions};
+use crate::io::{self, ReadOptions, WriteOptions, create_folder};
 use crate::observer::Observer;
 
 /// How a data set is made.
@@ -151,8 +151,7 @@ pub fn make_dataset(
         for folder in FOLDERS {
             let path = out.join(folder).join(output);
             let parent = path.parent().unwrap_or(out);
-            std::fs::create_dir_all(parent)
-                .map_err(|source| ImagingError::io(parent, "create the folder", source))?;
+            create_folder(parent)?;
         }
     }
 

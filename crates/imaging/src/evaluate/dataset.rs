@@ -94,9 +94,9 @@ impl Dataset {
         let has_masks = mask.is_dir();
 
         // 2. which files belong together
-        let root_of_damaged = damaged;
+        let damaged_folder = damaged;
         let clean = by_stem(&clean, recursive, &mut problems)?;
-        let damaged = by_stem(&root_of_damaged, recursive, &mut problems)?;
+        let damaged = by_stem(&damaged_folder, recursive, &mut problems)?;
         let masks =
             if has_masks { by_stem(&mask, recursive, &mut problems)? } else { BTreeMap::new() };
         let mut results = Vec::new();
@@ -133,7 +133,7 @@ impl Dataset {
             }
             if let (Some(clean), true) = (clean, problems.len() == before) {
                 triplets.push(Triplet {
-                    name: relative(damaged, &root_of_damaged),
+                    name: relative(damaged, &damaged_folder),
                     clean: clean.clone(),
                     damaged: damaged.clone(),
                     mask: mask.cloned(),

@@ -25,7 +25,7 @@ pub use self::summary::{DetectionSummary, Mean, MetricSummary, RunSummary};
 use crate::detect::{DetectParams, Detection};
 use crate::error::{ImagingError, Result};
 use crate::fill::FillOptions;
-use crate::io::{ReadOptions, WriteOptions, read_image, read_mask, write_image};
+use crate::io::{ReadOptions, WriteOptions, create_folder, read_image, read_mask, write_image};
 use crate::mask::Mask;
 use crate::methods::{Detector, Repainter};
 use crate::metrics::{DetectionScore, SsimWindow, check_comparable, detection_score};
@@ -197,13 +197,6 @@ pub struct Evaluation {
     pub options: EvaluateOptions,
 }
 
-/// Makes the folder that a file is to be written to.
-fn create_parent(path: &Path) -> Result<()> {
-    let Some(folder) = path.parent() else { return Ok(()) };
-    std::fs::create_dir_all(folder)
-        .map_err(|error| ImagingError::io(folder, "create the folder", error))
-}
-
 /// Opens a data set and scores it: [`Dataset::open`], [`Dataset::sample`] and [`evaluate_dataset`] in one.
 ///
 /// # Errors
@@ -234,7 +227,7 @@ pub fn evaluate_dataset(
     let runs = plan(dataset, options)?;
     if let Some(folder) = &options.save_restored {
         for run in runs.iter().filter(|run| run.method.is_some()) {
-            create_parent(&folder.join(&run.name).join("picture"))?;
+            create_folder(&folder.join(&run.name))?;
         }
     }
     let work = Work {
@@ -465,7 +458,7 @@ impl Work<'_> {
                 let stem = Path::new(&triplet.name).with_extension("png");
                 let write = WriteOptions { force: options.force, ..WriteOptions::default() };
                 let path = folder.join(&run.name).join(stem);
-                create_parent(&path)?;
+                path.parent().map_or(Ok(()), create_folder)?;
                 write_image(&path, &image, &write)?;
             }
             pictures.push(image);

@@ -105,6 +105,12 @@ fn persist_new(temporary: NamedTempFile, target: &Path) -> std::io::Result<()> {
     })
 }
 
+/// Makes a folder and those that it is in, as far as they are not there.
+pub(crate) fn create_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)
+        .map_err(|error| ImagingError::io(folder, "create the folder", error))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

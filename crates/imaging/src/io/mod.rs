@@ -32,6 +32,7 @@ use self::decode::{Decoded, Failure, Limits};
 use crate::error::{ImagingError, Result};
 use crate::image::{Image, Metadata};
 
+pub(crate) use self::atomic::create_folder;
 pub use self::atomic::{WriteSeek, write_atomically};
 pub use self::format::Format;
 pub use self::list::list_images;

@@ -6,7 +6,7 @@ use super::svg::rasterize;
 use super::{csv, figures, html, json, table};
 use crate::error::{ImagingError, Result};
 use crate::evaluate::{Evaluation, Metric};
-use crate::io::write_atomically;
+use crate::io::{create_folder, write_atomically};
 
 /// Pixels a unit of the PNG figures: sharp on a dense screen and in print.
 const SCALE: f32 = 2.0;
@@ -31,7 +31,7 @@ pub fn prepare_output(folder: &Path, force: bool) -> Result<()> {
         Err(ImagingError::Dataset { path: folder.to_path_buf(), problem: problem.to_owned() })
     };
     if !folder.exists() {
-        return create(folder);
+        return create_folder(folder);
     }
     if !folder.is_dir() {
         return refused("expected a folder to write the report to, found a file");
@@ -59,7 +59,7 @@ pub fn write_report(
     options: &ReportOptions,
 ) -> Result<PathBuf> {
     for folder in [folder.to_path_buf(), folder.join("metrics"), folder.join("plots")] {
-        create(&folder)?;
+        create_folder(&folder)?;
     }
     let write = |name: &str, bytes: &[u8]| -> Result<()> {
         let path = folder.join(name);
@@ -90,7 +90,7 @@ pub fn write_report(
     for exhibit in &evaluation.exhibits {
         // Pictures of folders in the data set are in folders here too.
         let name = Path::new(&exhibit.name).with_extension("jpg");
-        create(&folder.join("sheets").join(name.parent().unwrap_or(Path::new(""))))?;
+        create_folder(&folder.join("sheets").join(name.parent().unwrap_or(Path::new(""))))?;
         write(&format!("sheets/{}", name.display()), &exhibit.sheet)?;
     }
 
@@ -98,9 +98,4 @@ pub fn write_report(
     let page = html::page(evaluation, &figures, options.command.as_deref());
     write("report.html", page.as_bytes())?;
     Ok(folder.join("report.html"))
-}
-
-fn create(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder)
-        .map_err(|error| ImagingError::io(folder, "create the folder", error))
 }

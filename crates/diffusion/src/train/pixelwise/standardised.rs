@@ -18,7 +18,7 @@ use crate::train::parameters::{Parameter, flat, set, values};
 const EPS: f32 = 1e-8;
 
 /// The convolutions in blocks and between resolutions.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Standardised(Vec<Layer>);
 
 /// One of them, `fan_in` weights for each output.

@@ -57,12 +57,8 @@ pub(super) fn enrol(
     let source = trainable(initial(options)?);
     let unet = PixelUnet::load(&network, &params(&source))?;
     let (standardised, parameters) = match network.norm_num_groups {
-        Some(_) => (None, source.parameters()),
-        None => {
-            let seed = sub_seed(options.seed, "directions");
-            let (standardised, parameters) = Standardised::split(source.parameters(), seed)?;
-            (Some(standardised), parameters)
-        }
+        Some(_) => (Standardised::default(), source.parameters()),
+        None => Standardised::split(source.parameters(), sub_seed(options.seed, "directions"))?,
     };
     Ok((Box::new(PixelStudent { task, unet, standardised }), parameters))
 }
@@ -79,33 +75,24 @@ fn initial(options: &PixelTrainOptions) -> Result<Arc<dyn TensorSource>> {
 struct PixelStudent {
     task: PixelTask,
     unet: PixelUnet,
-    /// Of a network without norms.
-    standardised: Option<Standardised>,
-}
-
-impl PixelStudent {
-    /// Lets the network compute with what is trained as it is now.
-    fn refresh(&self) -> Result<()> {
-        self.standardised.as_ref().map_or(Ok(()), Standardised::refresh)
-    }
+    /// None of a network with norms.
+    standardised: Standardised,
 }
 
 impl Student for PixelStudent {
     fn learn(&self, batch: &CropBatch, _: u64, gradients: &mut Gradients) -> Result<f64> {
-        self.refresh()?;
+        self.standardised.refresh()?;
         let (prediction, recording) = Recording::of(|| self.unet.forward(&batch.input))?;
         let found = loss(self.task, &prediction.flatten_all()?.to_vec1::<f32>()?, batch);
         let gradient = Tensor::from_vec(found.gradient, prediction.shape(), &Device::Cpu)?;
         let store = recording.backward(&prediction, &gradient)?;
         gradients.take(&store)?;
-        if let Some(standardised) = &self.standardised {
-            standardised.pull_back(&store, gradients)?;
-        }
+        self.standardised.pull_back(&store, gradients)?;
         Ok(found.value)
     }
 
     fn judge(&self, pages: &[Page], step: u64) -> Result<LogEntry> {
-        self.refresh()?;
+        self.standardised.refresh()?;
         match self.task {
             PixelTask::Detector => judge::detection(&self.unet, pages, step),
             _ => judge::refinement(&self.unet, pages, step),
