@@ -8,7 +8,7 @@ use diffusion::checkpoint::hub::{self, HubOptions};
 use diffusion::checkpoint::{Checkpoint, Component, OpenOptions};
 use diffusion::lora::{AdapterMode, LoraReport, LoraSet, LoraTargets, ModuleNames};
 
-use diffusion::components::{Components, LoadOptions, PromptEmbeds, encode_prompts};
+use diffusion::components::{Components, LoadOptions, PromptEmbeds, Shown, encode_prompts};
 use diffusion::pipelines::restore::{RestoreOptions, Restorer};
 use imaging::fill::FillReport;
 use imaging::{Image, Mask, Observer, Repainter};
@@ -28,6 +28,11 @@ impl Engine {
     /// What restores pictures with this model.
     pub(crate) const fn restorer(&self) -> Restorer<'_> {
         self.restorer_with(&self.options)
+    }
+
+    /// What the network is shown.
+    pub(crate) const fn shown(&self) -> Shown {
+        self.options.shown
     }
 
     /// The same with other options than it was loaded with.
@@ -94,9 +99,9 @@ pub(crate) fn load(
     let Some(model) = &args.model else { return Ok(None) };
 
     // 1. what needs no weights: options, device, LoRA files, the checkpoint's layout
-    let options = args.options(prefill);
     let (device, dtype) = args.engine.open()?;
     let loras = LoraSet::open(&args.lora)?;
+    let options = args.options(prefill, args.shown(&loras)?);
     let checkpoint = open_checkpoint(model, args.variant.as_deref(), context)?;
 
     // 2. the LoRAs, fitted to the model

@@ -10,7 +10,7 @@
 //! - weights may be stored in f32, bf16 or f16; on the CPU activations are f32, or bf16 where
 //!   weights are and the processor multiplies bf16; elsewhere they have the dtype of the inputs.
 
-mod carried;
+pub mod carried;
 pub mod checkpoint;
 pub mod components;
 pub mod lora;

@@ -1,5 +1,7 @@
 //! Judges a model in training by restoring pictures with it, as `photomend restore` would.
 
+use std::sync::Arc;
+
 use candle_core::DType;
 use imaging::io::{ReadOptions, read_image, read_mask};
 use imaging::metrics::{SsimWindow, masked_psnr, psnr, ssim};
@@ -11,7 +13,7 @@ use imaging::{Image, ImagingError, Mask, Observer};
 use crate::components::Components;
 use crate::error::Result;
 use crate::pipelines::restore::{RestoreOptions, Restorer};
-use crate::train::data::{MaskedImage, TripletPaths};
+use crate::train::data::TripletPaths;
 use crate::train::{MeanScores, Subject, Validation, Validator};
 
 /// Windows are no smaller than this, whatever the resolution of the training.
@@ -46,7 +48,8 @@ impl Validator for RestoreValidator {
                 ..WindowOptions::default()
             },
             seed: subject.options.run.seed,
-            show_damage: subject.options.data.masked_image == MaskedImage::Whole,
+            shown: subject.options.data.masked_image.shown(),
+            prefill: Arc::clone(subject.fill),
             ..RestoreOptions::default()
         };
         let restorer =

@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{DType, Device};
 use diffusion::checkpoint::{Checkpoint, OpenOptions};
-use diffusion::components::{Components, LoadOptions, PromptEmbeds};
+use diffusion::components::{Components, LoadOptions, PromptEmbeds, Shown};
 use diffusion::noise::{NoiseSource, TorchNoise};
 use diffusion::pipelines::restore::{Pipeline, RestoreOptions, Restorer, Strength};
+use imaging::composite::composite;
 use imaging::restore::MaskSource;
 use imaging::windows::WindowOptions;
-use imaging::{ColorType, Image, ImagingError, Mask, Observer, Samples, Silent};
+use imaging::{ColorType, Image, ImagingError, Mask, Observer, Plane, Samples, Silent};
 
 /// The model of `fixtures/generate_inpaint.py` that has this name.
 fn model(name: &str, dtype: DType) -> Components {
@@ -221,13 +222,25 @@ fn options_and_masks_that_do_not_fit_are_named() {
 }
 
 #[test]
-fn a_network_that_is_shown_the_damage_paints_otherwise() {
+fn the_network_sees_what_it_is_to_be_shown() {
     let components = model("pndm", DType::F32);
-    let mask = damage(150, 110);
+    let mask = damage(150, 110).binarized(1);
     let before = picture(150, 110, ColorType::Rgb, false);
     let hidden = restore(&components, &quick(), before.clone(), mask.clone());
-    let options = RestoreOptions { show_damage: true, ..quick() };
-    let shown = restore(&components, &options, before.clone(), mask.clone());
-    check_kept(&before, &shown, &mask);
-    assert_ne!(shown, hidden);
+    let of = |shown| {
+        let options = RestoreOptions { shown, ..quick() };
+        let after = restore(&components, &options, before.clone(), mask.clone());
+        check_kept(&before, &after, &mask);
+        after
+    };
+    let (damage, filled) = (of(Shown::Damage), of(Shown::Filled));
+    assert_ne!(damage, hidden);
+    assert_ne!(filled, hidden);
+    assert_ne!(filled, damage);
+    // What is shown the fill does not see the damage.
+    let other = RestoreOptions { shown: Shown::Filled, ..quick() };
+    let mut repainted = before.clone();
+    let grey = vec![Plane::filled(150, 110, 0.5_f32); 3];
+    composite(&mut repainted, before.bounds(), &grey, &mask).expect("sizes agree");
+    assert_eq!(restore(&components, &other, repainted, mask), filled);
 }

@@ -1,6 +1,7 @@
 //! Training sets from files: what is refused, and what is drawn.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use diffusion::train::data::{
@@ -8,6 +9,7 @@ use diffusion::train::data::{
 };
 use diffusion::{DiffusionError, Result, Tensor};
 use imaging::damage::DamageKind;
+use imaging::fill::{FillMethod, FillOptions};
 use imaging::io::{WriteOptions, write_image, write_mask};
 use imaging::{ColorType, Image, Mask, Observer, Samples, Silent};
 use tempfile::TempDir;
@@ -229,6 +231,35 @@ fn what_is_hidden_is_zero_and_the_rest_is_the_picture() {
 }
 
 #[test]
+fn what_is_filled_does_not_depend_on_the_damage() {
+    let (folder, options) = triplets(&[(60, 45)]);
+    let options =
+        DataOptions { masked_image: MaskedImage::Filled, crop: CropPolicy::Fixed, ..options };
+    let set = open(&options);
+    let filled = sample(&set, 0, 3);
+    let whole =
+        sample(&open(&DataOptions { masked_image: MaskedImage::Whole, ..options.clone() }), 0, 3);
+    let mask = values(&filled.mask).repeat(3);
+    let pairs = values(&filled.masked_image).into_iter().zip(values(&whole.masked_image));
+    let mut changed = 0;
+    for ((filled, damaged), masked) in pairs.zip(mask) {
+        // Kept pixels went through 16 bits.
+        assert!(masked == 1.0 || (filled - damaged).abs() < 1e-4, "{filled} {damaged}");
+        changed += usize::from(masked == 1.0 && (filled - damaged).abs() > 0.01);
+    }
+    assert!(changed > 0);
+    assert!(filled.key.is_some());
+    assert_ne!(filled.key, whole.key);
+
+    // Another fill fills otherwise, and is another set.
+    let telea = FillOptions { method: FillMethod::Telea, ..FillOptions::default() };
+    let other = set.clone().with_fill(Arc::new(telea));
+    assert_ne!(values(&sample(&other, 0, 3).masked_image), values(&filled.masked_image));
+    assert_ne!(other.fingerprint(), set.fingerprint());
+    drop(folder);
+}
+
+#[test]
 fn a_flip_mirrors_all_three_alike() {
     for (_folder, options) in [triplets(&[(60, 45)]), photographs(&[(60, 45)])] {
         let flipping = open(&options);
@@ -331,7 +362,9 @@ fn structural_damage_stays_under_the_mask() {
 fn what_blurs_the_whole_picture_is_shown_and_repainted_whole() {
     let (_folder, options) = photographs(&[(90, 60)]);
     let conditions = Condition::parse_list("blur").expect("one kind");
-    for masked_image in [MaskedImage::Damaged, MaskedImage::Clean, MaskedImage::Whole] {
+    for masked_image in
+        [MaskedImage::Damaged, MaskedImage::Clean, MaskedImage::Whole, MaskedImage::Filled]
+    {
         let options =
             DataOptions { conditions: conditions.clone(), masked_image, ..options.clone() };
         let sample = sample(&open(&options), 0, 0);

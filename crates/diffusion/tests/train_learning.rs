@@ -2,6 +2,7 @@
 //! seen better than the same base without it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::Device;
 use diffusion::checkpoint::{Checkpoint, OpenOptions};
@@ -13,6 +14,7 @@ use diffusion::train::{
 use diffusion::validate::RestoreValidator;
 use imaging::Silent;
 use imaging::damage::{DamageRecipe, DatasetOptions, make_dataset};
+use imaging::fill::FillOptions;
 
 /// The base of `fixtures/generate_tiny.py`.
 fn base() -> Checkpoint {
@@ -95,6 +97,7 @@ fn run(options: &TrainOptions, output: &Path) -> (TrainReport, Vec<LogEntry>) {
         options,
         output,
         resume: false,
+        fill: Arc::new(FillOptions::default()),
         force: false,
         device: Device::Cpu,
     };

@@ -4,7 +4,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::{Args, Parser, ValueEnum};
-use diffusion::lora::LoraSpec;
+use diffusion::carried::COMPACT;
+use diffusion::components::Shown;
+use diffusion::lora::{LoraSet, LoraSpec};
 use diffusion::pipelines::restore::{
     DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, Pipeline, RestoreOptions, Strength,
 };
@@ -18,7 +20,8 @@ use super::{EngineArgs, number_in};
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DiffusionArgs {
     /// Repaint with this Stable Diffusion 1.x or 2.x inpainting checkpoint, on top of the fill: a
-    /// diffusers folder, a single .safetensors or .ckpt file, or an id on the hub
+    /// diffusers folder, a single .safetensors or .ckpt file, an id on the hub, or "compact", a small one
+    /// that comes with the program
     #[arg(long, value_name = "PATH|ID", help_heading = "Diffusion")]
     pub(crate) model: Option<String>,
 
@@ -26,7 +29,8 @@ pub(crate) struct DiffusionArgs {
     #[arg(long, value_name = "NAME", help_heading = "Diffusion", requires = "model")]
     pub(crate) variant: Option<String>,
 
-    /// Apply a LoRA, at a weight if one is given; may be given several times
+    /// Apply a LoRA, at a weight if one is given; may be given several times; "restoration" comes with the
+    /// program, for the model "compact"
     #[arg(long, value_name = "FILE[:WEIGHT]", help_heading = "Diffusion", requires = "model")]
     pub(crate) lora: Vec<LoraSpec>,
 
@@ -44,32 +48,36 @@ pub(crate) struct DiffusionArgs {
     )]
     pub(crate) negative_prompt: String,
 
-    /// Steps at strength 1, 1 to 1000
+    /// Steps at strength 1, 1 to 1000; 2 for the model "compact" unless told otherwise
     #[arg(
         long, value_name = "N", help_heading = "Diffusion", requires = "model", default_value = "30",
+        default_value_if("model", COMPACT, "2"),
         value_parser = clap::value_parser!(u16).range(1..=1000)
     )]
     pub(crate) steps: u16,
 
     /// Paint every window so often, 1 to 64, and take the mean: nearer to the truth on average, and smoother;
-    /// not with --pipeline diffusers
+    /// not with --pipeline diffusers; 4 for the model "compact" unless told otherwise
     #[arg(
         long, value_name = "N", help_heading = "Diffusion", requires = "model", default_value = "1",
+        default_value_if("model", COMPACT, "4"),
         value_parser = clap::value_parser!(u8).range(1..=64)
     )]
     pub(crate) draws: u8,
 
-    /// How strongly the prompts lead, 0 to 100; at 1 or below they do not, which takes half the time
+    /// How strongly the prompts lead, 0 to 100; at 1 or below they do not, which takes half the time; 1 for the
+    /// model "compact" unless told otherwise
     #[arg(
         long, value_name = "SCALE", help_heading = "Diffusion", requires = "model",
-        default_value = "4", value_parser = number_in(0.0_f64..=100.0)
+        default_value = "4", default_value_if("model", COMPACT, "1"), value_parser = number_in(0.0_f64..=100.0)
     )]
     pub(crate) guidance: f64,
 
-    /// How much of the fill is painted over, above 0 to 1; "auto" goes by the width of the damage
+    /// How much of the fill is painted over, above 0 to 1; "auto" goes by the width of the damage; 0.5 for the model
+    /// "compact" unless told otherwise
     #[arg(
         long, value_name = "S", help_heading = "Diffusion", requires = "model",
-        default_value = "auto", value_parser = strength
+        default_value = "auto", default_value_if("model", COMPACT, "0.5"), value_parser = strength
     )]
     pub(crate) strength: Strength,
 
@@ -101,21 +109,27 @@ pub(crate) struct DiffusionArgs {
     )]
     pub(crate) pipeline: PipelineArg,
 
-    /// Show the network the damaged picture whole, without holes: for LoRAs trained so, against blur, fading or stains
-    #[arg(long, help_heading = "Diffusion", requires = "model")]
-    pub(crate) show_damage: bool,
+    /// What the network sees where it repaints: grey, the fill (filled), or the damage: for LoRAs trained so, against
+    /// blur, fading or stains [default: what the LoRA says that it was trained with, else grey; filled for the model
+    /// "compact"]
+    #[arg(
+        long, value_name = "NAME", help_heading = "Diffusion", requires = "model",
+        value_parser = Shown::from_str
+    )]
+    pub(crate) show: Option<Shown>,
 
-    /// The side of what the network sees, in its pixels
+    /// The side of what the network sees, in its pixels; 256 for the model "compact" unless told otherwise
     #[arg(
         long, value_name = "PX", help_heading = "Diffusion", requires = "model",
-        default_value = "512", value_parser = clap::value_parser!(u16).range(64..=4096)
+        default_value = "512", default_value_if("model", COMPACT, "256"), value_parser = clap::value_parser!(u16).range(64..=4096)
     )]
     pub(crate) window_size: u16,
 
-    /// The strongest enlargement of small damage, 1 to 8; less is faster
+    /// The strongest enlargement of small damage, 1 to 8; less is faster; 1 for the model "compact" unless told
+    /// otherwise
     #[arg(
         long, value_name = "FACTOR", help_heading = "Diffusion", requires = "model",
-        default_value = "2", value_parser = number_in(1.0_f64..=8.0)
+        default_value = "2", default_value_if("model", COMPACT, "1"), value_parser = number_in(1.0_f64..=8.0)
     )]
     pub(crate) max_zoom: f64,
 
@@ -138,21 +152,27 @@ struct Defaults {
 }
 
 impl DiffusionArgs {
-    /// Every option as if none had been given.
-    pub(crate) fn defaults() -> Self {
-        Defaults::parse_from([""]).diffusion
+    /// This model, if one is named, with everything else as if it had not been given.
+    pub(crate) fn defaults(model: Option<&str>) -> Self {
+        let model = model.map(|model| format!("--model={model}"));
+        Defaults::parse_from([String::new()].into_iter().chain(model)).diffusion
     }
 
-    /// This model with these LoRAs, everything else as if it had not been given.
-    pub(crate) fn of_model(model: &str, lora: &[LoraSpec]) -> Self {
-        let mut args = Self::defaults();
-        args.model = Some(model.to_owned());
-        args.lora = lora.to_vec();
-        args
+    /// What the network is shown by these arguments with these LoRAs, which are theirs.
+    ///
+    /// # Errors
+    /// Those of [`Shown::of_loras`].
+    pub(crate) fn shown(&self, loras: &LoraSet) -> diffusion::Result<Shown> {
+        let own = match self.model.as_deref() {
+            Some(COMPACT) => Shown::Filled,
+            _ => Shown::default(),
+        };
+        let of_loras = Shown::of_loras(loras)?;
+        Ok(self.show.or(of_loras).unwrap_or(own))
     }
 
-    /// The library's options; what it starts from is `prefill`.
-    pub(crate) fn options(&self, prefill: &Arc<dyn Repainter>) -> RestoreOptions {
+    /// The library's options; what it starts from is `prefill`, and what the network sees of the damage `shown`.
+    pub(crate) fn options(&self, prefill: &Arc<dyn Repainter>, shown: Shown) -> RestoreOptions {
         RestoreOptions {
             pipeline: self.pipeline.into(),
             num_inference_steps: usize::from(self.steps),
@@ -167,7 +187,7 @@ impl DiffusionArgs {
                 ..WindowOptions::default()
             },
             batch_size: usize::from(self.batch),
-            show_damage: self.show_damage,
+            shown,
             prefill: Arc::clone(prefill),
         }
     }

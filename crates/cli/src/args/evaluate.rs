@@ -179,7 +179,8 @@ impl EvaluateArgs {
         prefill: &Arc<dyn Repainter>,
         context: &Context,
     ) -> anyhow::Result<ModelRepainter> {
-        let mut args = DiffusionArgs::of_model(model, loras);
+        let mut args = DiffusionArgs::defaults(Some(model));
+        args.lora = loras.to_vec();
         args.seed = self.seed;
         args.steps = self.steps.unwrap_or(args.steps);
         args.guidance = self.guidance.unwrap_or(args.guidance);

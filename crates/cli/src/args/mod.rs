@@ -32,7 +32,7 @@ pub(crate) use man::ManArgs;
 pub(crate) use mask::MaskArgs;
 pub(crate) use model::{
     FormArg, ModelArgs, ModelCommand, ModelConvertArgs, ModelInfoArgs, ModelMergeArgs,
-    ModelNewArgs, ModelPullArgs, ModelRunArgs, ModelStoreArgs, StageArg, StoreDtypeArg,
+    ModelNewArgs, ModelPullArgs, ModelRunArgs, ModelStoreArgs, StageArg,
 };
 pub(crate) use restore::RestoreArgs;
 pub(crate) use serve::ServeArgs;

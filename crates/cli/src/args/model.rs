@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use diffusion::DType;
 use diffusion::lora::LoraSpec;
 
 use super::{EngineArgs, JsonArgs};
@@ -213,6 +214,16 @@ pub(crate) enum StoreDtypeArg {
     F16,
     /// bfloat16
     Bf16,
+}
+
+impl From<StoreDtypeArg> for DType {
+    fn from(dtype: StoreDtypeArg) -> Self {
+        match dtype {
+            StoreDtypeArg::F32 => Self::F32,
+            StoreDtypeArg::F16 => Self::F16,
+            StoreDtypeArg::Bf16 => Self::BF16,
+        }
+    }
 }
 
 /// A part of a model that can be run.

@@ -189,7 +189,8 @@ pub(crate) struct TrainDataArgs {
     pub(crate) no_flip: bool,
 
     /// What is shown beside the noise: damaged (the damaged picture with grey holes, as restoration shows it), clean
-    /// (the clean one with holes) or whole (the damaged one without) [default: damaged]
+    /// (the clean one with holes), whole (the damaged one without) or filled (the damaged one, filled as without a model)
+    /// [default: damaged]
     #[arg(long, value_name = "NAME", value_parser = named::<MaskedImage>)]
     pub(crate) masked_image: Option<MaskedImage>,
 

@@ -1,14 +1,16 @@
 //! `photomend train`: settings from options and run files, one run or several, progress on the way.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use diffusion::DeviceKind;
+use diffusion::pipelines::pixelwise::Refiner;
 use diffusion::train::{
     LogEntry, NamedRun, TrainJob, TrainObserver, TrainOptions, TrainReport, train,
 };
 use diffusion::validate::RestoreValidator;
-use imaging::Observer;
+use imaging::{Observer, Repainter};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -31,6 +33,7 @@ pub(crate) fn run(args: &TrainArgs, context: &Context) -> anyhow::Result<Outcome
         }
     }
     let device = DeviceKind::from(args.device).open()?;
+    let fill: Arc<dyn Repainter> = Arc::new(Refiner::carried()?);
 
     // 2. one after the other
     let mut reports = Vec::new();
@@ -50,6 +53,7 @@ pub(crate) fn run(args: &TrainArgs, context: &Context) -> anyhow::Result<Outcome
             resume: args.run.resume,
             force: args.run.force,
             device: device.clone(),
+            fill: Arc::clone(&fill),
         };
         let watcher = Watcher::new(context);
         let validator = options.validation.is_on().then_some(&RestoreValidator);

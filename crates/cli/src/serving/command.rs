@@ -2,11 +2,11 @@
 
 use clap::ValueEnum;
 use diffusion::pipelines::pixelwise::LearnedDetectParams;
-use diffusion::pipelines::restore::Strength;
 use imaging::detect::{DetectParams, LineParams, LossParams};
 use imaging::restore::{DETECTED_DILATE, DETECTED_FEATHER};
 use server::{Choices, classical_params, learned_threshold};
 
+use super::model::fixed;
 use super::{MODEL, PageEngine};
 use crate::args::{
     CLASSICAL, DetectorChoice, DiffusionArgs, EngineArgs, MethodArg, PresetArg, TELEA_RADIUS,
@@ -140,7 +140,7 @@ fn classical(words: &mut Vec<String>, params: &DetectParams, preset: PresetArg) 
 }
 
 fn diffusion(words: &mut Vec<String>, args: &DiffusionArgs) {
-    let own = DiffusionArgs::defaults();
+    let own = DiffusionArgs::defaults(args.model.as_deref());
     let DiffusionArgs {
         model,
         variant,
@@ -154,7 +154,7 @@ fn diffusion(words: &mut Vec<String>, args: &DiffusionArgs) {
         scheduler,
         seed,
         pipeline,
-        show_damage,
+        show,
         window_size,
         max_zoom,
         batch,
@@ -169,15 +169,18 @@ fn diffusion(words: &mut Vec<String>, args: &DiffusionArgs) {
     option(words, "--steps", steps, &own.steps);
     option(words, "--draws", draws, &own.draws);
     option(words, "--guidance", guidance, &own.guidance);
-    if let Strength::Fixed(strength) = strength {
-        words.extend(["--strength".to_owned(), strength.to_string()]);
+    if *strength != own.strength {
+        let strength = fixed(*strength).map_or("auto".to_owned(), |strength| strength.to_string());
+        words.extend(["--strength".to_owned(), strength]);
     }
     if let Some(scheduler) = scheduler {
         words.extend(["--scheduler".to_owned(), scheduler.to_string()]);
     }
     option(words, "--seed", seed, &own.seed);
     choice(words, "--pipeline", pipeline, &own.pipeline);
-    flag(words, "--show-damage", *show_damage);
+    if let Some(shown) = show {
+        words.extend(["--show".to_owned(), shown.to_string()]);
+    }
     option(words, "--window-size", window_size, &own.window_size);
     option(words, "--max-zoom", max_zoom, &own.max_zoom);
     option(words, "--batch", batch, &own.batch);

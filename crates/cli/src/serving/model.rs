@@ -141,7 +141,7 @@ impl Model {
         let Some(Loaded { engine, .. }) = &*loaded else { return Ok(()) };
 
         // 2. the work
-        let options = self.arguments(choices).options(&self.prefill);
+        let options = self.arguments(choices).options(&self.prefill, engine.shown());
         engine.restorer_with(&options).repaint(image, weights, observer)?;
         Ok(())
     }

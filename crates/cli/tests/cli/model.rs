@@ -162,6 +162,34 @@ fn a_checkpoint_is_the_same_in_every_form() {
 }
 
 #[test]
+fn loras_are_stored_in_other_types() {
+    let scene = Scene::new();
+    let lora = fixture("lora/diffusers.safetensors").display().to_string();
+    scene.run(&format!("model convert {lora} --to kohya --dtype f16 -o half.safetensors")).silent();
+    for (name, tensor) in tensors(&scene.path("half.safetensors")) {
+        let dtype = if name.ends_with(".alpha") { DType::F32 } else { DType::F16 };
+        assert_eq!(tensor.dtype(), dtype, "{name}");
+    }
+}
+
+#[test]
+fn the_carried_checkpoint_is_one_like_any_other() {
+    let scene = Scene::new();
+    let info = scene.run("model info compact").silent();
+    for words in ["single file", "v_prediction", "UNet2DConditionModel", "AutoencoderKL"] {
+        assert!(info.stdout.contains(words), "{info:?}");
+    }
+    scene.run("model convert compact -o folder").silent();
+    assert!(scene.path("folder/model_index.json").is_file());
+    scene.run("model convert restoration --to kohya -o lora.safetensors").silent();
+    assert!(scene.run("model info lora.safetensors").silent().stdout.contains("kohya"));
+    // A file of that name comes first.
+    scene.file("compact", b"something else");
+    let other = scene.run("model info compact");
+    assert_eq!(other.code, 1, "{other:?}");
+}
+
+#[test]
 fn what_things_are() {
     let scene = Scene::new();
     let folder = scene.run(&format!("model info {}", fixture("checkpoint/sd1").display()));
@@ -219,7 +247,7 @@ fn wrong_inputs_are_explained() {
         |arguments: &str| scene.run(&format!("model convert {} {arguments}", lora.display()));
     assert_eq!(convert("-o x").code, 2);
     assert_eq!(convert("-o x --to folder").code, 2);
-    assert_eq!(convert("-o x --to kohya --dtype f16").code, 2);
+    assert_eq!(convert("-o x --to single-file --dtype f16").code, 2);
     assert_eq!(scene.files(), ["in.safetensors"]);
 }
 

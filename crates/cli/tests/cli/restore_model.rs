@@ -81,6 +81,30 @@ fn a_model_repaints_inside_the_mask_only_and_reports_what_it_did() {
 }
 
 #[test]
+fn the_carried_checkpoint_restores_with_its_own_settings() {
+    let (scene, image, mask) = scene();
+    let evaluations = |arguments: &str, output: &str| {
+        let run = scene
+            .run(&format!(
+                "restore photo.png --mask mask.png --model compact {arguments} -o {output} --json"
+            ))
+            .done();
+        assert_only_masked_pixels_differ(&image, &scene.read(output), &mask);
+        run.json()["images"][0]["unet_evaluations"].as_u64()
+    };
+    // One window, one of two steps, four times.
+    assert_eq!(evaluations("", "a.png"), Some(4));
+    assert_eq!(evaluations("--lora restoration", "b.png"), Some(4));
+    assert_ne!(scene.read("b.png"), scene.read("a.png"));
+    assert_eq!(evaluations("--steps 3 --strength 1 --draws 1", "c.png"), Some(3));
+    // What is shown can be chosen.
+    evaluations("--show grey", "d.png");
+    assert_ne!(scene.read("d.png"), scene.read("a.png"));
+    evaluations("--show filled", "e.png");
+    assert_eq!(scene.read("e.png"), scene.read("a.png"));
+}
+
+#[test]
 fn the_whole_picture_can_go_through_diffusers_pipeline() {
     let (scene, image, mask) = scene();
     scene.run(&format!("restore photo.png {QUICK} --pipeline diffusers -o a.png")).done();

@@ -13,6 +13,7 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 use safetensors::Dtype;
 
+use crate::carried;
 use crate::error::{DiffusionError, Result};
 
 /// Elements that are read and converted at a time: with their bytes they fit in a core's own cache.
@@ -33,8 +34,11 @@ enum Place {
 }
 
 impl FileBytes {
-    /// Opens a regular file; folders, pipes and devices are refused.
+    /// Opens a regular file, or a carried one by its name; folders, pipes and devices are refused.
     pub(super) fn open(path: &Path) -> Result<Self> {
+        if let Some(bytes) = carried::file(path) {
+            return Ok(Self::carried(path, bytes));
+        }
         let metadata =
             path.metadata().map_err(|source| DiffusionError::io(path, "read", source))?;
         if !metadata.is_file() {
@@ -45,7 +49,7 @@ impl FileBytes {
     }
 
     /// A file of this name that is a part of the program.
-    pub(super) fn carried(name: &str, bytes: &'static [u8]) -> Self {
+    pub(super) fn carried(name: impl Into<PathBuf>, bytes: &'static [u8]) -> Self {
         Self { path: name.into(), place: Place::Program(bytes), len: bytes.len() as u64 }
     }
 

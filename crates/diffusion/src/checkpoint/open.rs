@@ -102,7 +102,8 @@ enum Layout {
 }
 
 impl Checkpoint {
-    /// Opens what is at `path`, decided by content. Weights are opened when they are asked for.
+    /// Opens what is at `path`, decided by content, or a [carried](crate::carried) checkpoint by its name. Weights are opened when
+    /// they are asked for.
     ///
     /// # Errors
     /// [`DiffusionError::Io`] if there is nothing to read, [`DiffusionError::Checkpoint`] if it is no checkpoint,
@@ -117,8 +118,7 @@ impl Checkpoint {
                 given,
             ));
         }
-        let metadata = path.metadata().map_err(|error| DiffusionError::io(path, "read", error))?;
-        let layout = if metadata.is_dir() {
+        let layout = if path.is_dir() {
             Layout::Folder(Folder::open(path, options.variant.as_deref())?)
         } else {
             Layout::SingleFile(SingleFile::open(path, options)?)

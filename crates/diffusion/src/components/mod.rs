@@ -3,6 +3,7 @@
 mod autoencoder;
 mod latent_mask;
 mod prompts;
+mod shown;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use crate::schedulers::SchedulerConfig;
 pub use self::autoencoder::Autoencoder;
 pub use self::latent_mask::{MaskShrink, latent_mask};
 pub use self::prompts::{DEFAULT_PROMPT, PromptEmbeds, TextEncoder, encode_prompts};
+pub use self::shown::Shown;
 
 /// How a checkpoint is loaded.
 #[derive(Clone, Debug)]

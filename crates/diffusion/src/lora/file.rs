@@ -36,7 +36,8 @@ pub struct LoraFile {
 }
 
 impl LoraFile {
-    /// Reads a file (safetensors or PyTorch's own), or the LoRA in a folder as diffusers and PEFT save them.
+    /// Reads a file (safetensors or PyTorch's own), the LoRA in a folder as diffusers and PEFT save them, or a
+    /// [carried](crate::carried) one by its name.
     ///
     /// In a folder it is `pytorch_lora_weights` or `adapter_model`, or one `adapter_model` in each of `unet` and
     /// `text_encoder`.
@@ -122,6 +123,17 @@ impl LoraFile {
             .map(|((component, name), entry)| entry.read(&tensors, component, name, &configs))
             .collect::<Result<_>>()?;
         Ok(Self { path: path.to_path_buf(), style, modules, unknown, metadata })
+    }
+
+    /// The LoRA with its matrices in another type: f32, f16 or bf16.
+    ///
+    /// # Errors
+    /// [`DiffusionError::Checkpoint`] for numbers too large for the type.
+    pub fn to_dtype(mut self, dtype: DType) -> Result<Self> {
+        for module in &mut self.modules {
+            *module = module.to_dtype(&self.path, dtype)?;
+        }
+        Ok(self)
     }
 
     /// A LoRA in memory, for instance one just trained. `path` names it in messages.

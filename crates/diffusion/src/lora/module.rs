@@ -119,6 +119,22 @@ impl LoraModule {
         &self.up
     }
 
+    /// The module with its matrices in another type; `path` names the file in errors.
+    pub(super) fn to_dtype(&self, path: &Path, dtype: DType) -> Result<Self> {
+        let to = |matrix: &Tensor| -> Result<Tensor> {
+            let matrix = matrix.to_dtype(dtype)?;
+            let largest = matrix.abs()?.to_dtype(DType::F32)?.max_all()?.to_scalar::<f32>()?;
+            if largest.is_finite() {
+                return Ok(matrix);
+            }
+            let (part, layer) = (self.component, &self.name);
+            let problem =
+                format!("{part}.{layer}: expected numbers that {} can hold", dtype.as_str());
+            Err(DiffusionError::checkpoint(path, problem))
+        };
+        Ok(Self { down: to(&self.down)?, up: to(&self.up)?, ..self.clone() })
+    }
+
     /// r.
     #[must_use]
     pub fn rank(&self) -> usize {

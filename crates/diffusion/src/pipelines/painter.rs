@@ -11,7 +11,7 @@ use super::denoise::{Conditioning, Kept, denoise, first_step};
 use super::inpaint::repeat;
 use super::restore::{RepaintReport, Restorer};
 use super::seams;
-use crate::components::{Components, MaskShrink, latent_mask};
+use crate::components::{Components, MaskShrink, Shown, latent_mask};
 use crate::error::Result;
 use crate::noise::{NoiseSource, TorchNoise};
 use crate::pixels::{crop, decoded_planes, image_tensor, mask_tensor};
@@ -130,7 +130,7 @@ impl Painter<'_> {
 
     pub(super) fn paint(&mut self, batch: &[Job], progress: &mut Progress<'_>) -> Result<()> {
         let Components { vae, device, dtype, .. } = self.restorer.components;
-        let Some(kind @ Job { from_noise, steps, .. }) = batch.first() else { return Ok(()) };
+        let Some(kind @ Job { steps, .. }) = batch.first() else { return Ok(()) };
         progress.begin(batch.len(), steps * self.restorer.options.draws);
 
         // 1. the windows as tensors
@@ -145,19 +145,20 @@ impl Painter<'_> {
         let mask = Tensor::cat(&masks, 0)?.to_device(device)?.to_dtype(*dtype)?;
         drop((images, masks));
 
-        // 2. encode what is kept, and the fill where it is where painting starts
+        // 2. encode the fill, and what is shown of the picture
         let scaled = |image: &Tensor| -> Result<Tensor> {
             Ok((vae.encode(image)?.mode() * vae.scaling_factor())?)
         };
-        let masked_image_latents = if self.restorer.options.show_damage {
-            let seen = |job: &Job| image_tensor(self.original, job.window.rect, job.size);
-            let seen = Tensor::cat(&batch.iter().map(seen).collect::<Result<Vec<_>>>()?, 0)?;
-            scaled(&seen.to_device(device)?.to_dtype(*dtype)?)?
-        } else {
-            scaled(&image.broadcast_mul(&(1.0 - &mask)?)?)?
+        let image_latents = scaled(&image)?;
+        let masked_image_latents = match self.restorer.options.shown {
+            Shown::Grey => scaled(&image.broadcast_mul(&(1.0 - &mask)?)?)?,
+            Shown::Filled => image_latents.clone(),
+            Shown::Damage => {
+                let seen = |job: &Job| image_tensor(self.original, job.window.rect, job.size);
+                let seen = Tensor::cat(&batch.iter().map(seen).collect::<Result<Vec<_>>>()?, 0)?;
+                scaled(&seen.to_device(device)?.to_dtype(*dtype)?)?
+            }
         };
-        let needs_image = !from_noise || !self.restorer.components.sees_mask();
-        let image_latents = needs_image.then(|| scaled(&image)).transpose()?;
         self.report.encode_time += started.elapsed();
         progress.add(batch.len())?;
 
@@ -174,7 +175,7 @@ impl Painter<'_> {
         let draws = self.restorer.options.draws;
         let mut draw = |number: usize| {
             let mut noise = WindowNoise::new(self.restorer.options.seed, number, batch);
-            self.draw(kind, &mut noise, image_latents.as_ref(), &conditioning, &mut || {
+            self.draw(kind, &mut noise, &image_latents, &conditioning, &mut || {
                 progress.step(batch.len())
             })
         };
@@ -189,6 +190,9 @@ impl Painter<'_> {
         // 4. decode and paste
         let started = Instant::now();
         let decoded = vae.decode(&latents, &image, &mask)?;
+        // What the autoencoder alone loses of the fill is added again, so that only what the UNet changed is painted.
+        let lost = (&image - vae.decode(&image_latents, &image, &mask)?)?;
+        let decoded = (decoded + lost)?;
         for (at, job) in batch.iter().enumerate() {
             self.paste(job, &decoded.narrow(0, at, 1)?)?;
         }
@@ -202,7 +206,7 @@ impl Painter<'_> {
         &self,
         kind: &Job,
         noise: &mut WindowNoise,
-        image_latents: Option<&Tensor>,
+        image_latents: &Tensor,
         conditioning: &Conditioning,
         after: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Tensor> {
@@ -214,15 +218,13 @@ impl Painter<'_> {
         let shape =
             (noise.0.len(), vae.latent_channels(), height / vae.factor(), width / vae.factor());
         let initial = noise.randn(&shape.into(), *dtype, device)?;
-        let latents = match image_latents {
-            Some(image_latents) if !from_noise => {
-                scheduler.add_noise(image_latents, &initial, *first)?
-            }
-            _ => (&initial * scheduler.init_noise_sigma())?,
+        let latents = if *from_noise {
+            (&initial * scheduler.init_noise_sigma())?
+        } else {
+            scheduler.add_noise(image_latents, &initial, *first)?
         };
-        let kept = image_latents
-            .filter(|_| !components.sees_mask())
-            .map(|image_latents| Kept { image_latents: image_latents.clone(), noise: initial });
+        let image_latents = image_latents.clone();
+        let kept = (!components.sees_mask()).then_some(Kept { image_latents, noise: initial });
         let conditioning = Conditioning { kept, ..conditioning.clone() };
         denoise(components, scheduler.as_mut(), *first, latents, &conditioning, noise, after)
     }

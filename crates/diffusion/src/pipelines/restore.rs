@@ -2,7 +2,7 @@
 //!
 //! Where diffusers shrinks the whole picture to the network's size, this looks at the damage through windows that
 //! enlarge it, keeps thin cracks when the mask becomes latents, starts from a fill where that is already
-//! nearly right, undoes the decoder's shift of tones, and pastes inside the mask only.
+//! nearly right, paints only what the network changed of that, undoes what it did to kept pixels, and pastes inside the mask only.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use super::denoise::first_step;
 use super::inpaint::{InpaintOptions, inpaint};
 use super::painter::{Painter, Progress, batches};
 pub use crate::components::DEFAULT_PROMPT;
-use crate::components::{Components, PromptEmbeds};
+use crate::components::{Components, PromptEmbeds, Shown};
 use crate::error::{DiffusionError, Result};
 use crate::noise::TorchNoise;
 use crate::pixels::{blend_in, decoded_planes, image_tensor, mask_tensor, paste_all};
@@ -78,9 +78,8 @@ pub struct RestoreOptions {
     pub draws: usize,
     /// Windows that go through the network together, at least 1. The result does not depend on it. Default: 1.
     pub batch_size: usize,
-    /// Show the network the damaged picture whole, and not with the damage cut out: for LoRAs that were trained so, to
-    /// undo what covers a picture without hiding it (motion blur, fading, stains). Default: false.
-    pub show_damage: bool,
+    /// What the network is shown where the picture is to be repainted; [`Pipeline::Diffusers`] shows grey.
+    pub shown: Shown,
     /// What fills the damage before, for it to start from.
     pub prefill: Arc<dyn Repainter>,
 }
@@ -97,7 +96,7 @@ impl Default for RestoreOptions {
             windows: WindowOptions::default(),
             draws: 1,
             batch_size: 1,
-            show_damage: false,
+            shown: Shown::default(),
             prefill: Arc::new(FillOptions::default()),
         }
     }

@@ -16,6 +16,7 @@ use super::settings::TrainOptions;
 use super::state::States;
 use super::trainer::{TrainJob, TrainReport, Trained};
 use crate::checkpoint::{Checkpoint, Component, MemorySource, SaveOptions, save_folder};
+use crate::components::Shown;
 use crate::error::{DiffusionError, Result};
 use crate::lora::{LoraFormat, ModuleNames, WriteOptions};
 
@@ -102,6 +103,7 @@ fn metadata(job: &TrainJob<'_>) -> BTreeMap<String, String> {
         ("ss_seed", run.seed.to_string()),
         ("ss_num_epochs", run.epochs.to_string()),
         ("photomend_prompt", data.prompt.clone()),
+        (Shown::NOTE, data.masked_image.shown().to_string()),
         ("photomend_version", env!("CARGO_PKG_VERSION").to_owned()),
     ];
     notes.into_iter().map(|(key, text)| (key.to_owned(), text)).collect()

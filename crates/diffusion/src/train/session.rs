@@ -58,6 +58,7 @@ impl Session<'_> {
                     triplets: &self.held_out,
                     options: self.job.options,
                     device: &self.job.device,
+                    fill: &self.job.fill,
                 },
                 self.observer,
             )

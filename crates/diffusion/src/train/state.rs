@@ -55,15 +55,6 @@ impl States {
         Ok(found)
     }
 
-    /// Removes all of them: another run begins.
-    pub(super) fn clear(&self) -> Result<()> {
-        for (_, path) in self.list()? {
-            std::fs::remove_file(&path)
-                .map_err(|source| DiffusionError::io(&path, "remove", source))?;
-        }
-        Ok(())
-    }
-
     /// Writes a checkpoint and removes all but the newest `keep`.
     pub(super) fn save(
         &self,
@@ -93,12 +84,17 @@ impl States {
         let metadata = BTreeMap::from([(KEY.to_owned(), notes.to_string())]);
         let path = self.folder.join(format!("step-{:08}.safetensors", optimizer.step));
         save_tensors(&path, true, &tensors, &metadata)?;
-        let all = self.list()?;
-        for (_, old) in all.iter().rev().skip(keep) {
+        self.prune(keep)?;
+        Ok(path)
+    }
+
+    /// Removes all but the newest `keep`: all of another run, or one that a run left that was killed while it saved.
+    pub(super) fn prune(&self, keep: usize) -> Result<()> {
+        for (_, old) in self.list()?.iter().rev().skip(keep) {
             std::fs::remove_file(old)
                 .map_err(|source| DiffusionError::io(old, "remove", source))?;
         }
-        Ok(path)
+        Ok(())
     }
 
     /// Brings the optimizer to the newest checkpoint; false if there is none.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::Device;
-use imaging::Observer;
+use imaging::{Observer, Repainter};
 use serde::Serialize;
 
 use super::cache::Cache;
@@ -71,6 +71,8 @@ pub struct TrainJob<'a> {
     pub force: bool,
     /// Where to compute.
     pub device: Device,
+    /// What fills damage before it is repainted: where held-out pictures are restored, and where the network is shown the fill.
+    pub fill: Arc<dyn Repainter>,
 }
 
 /// What came of a run.
@@ -143,7 +145,7 @@ pub fn train(
         .amended_for_stable_diffusion();
     let states = States::new(output);
     outputs::check_folder(output, &states, job.resume || job.force)?;
-    let set = TrainingSet::open(&options.data, observer)?;
+    let set = TrainingSet::open(&options.data, observer)?.with_fill(Arc::clone(&job.fill));
     let (set, held_out) = held_out(set, options, observer)?;
     let mut plan = Plan::new(&set, options);
     let total_steps = plan.total_steps;
@@ -178,9 +180,7 @@ pub fn train(
 
     // 4. from here on the folder is this run's: everything that could be wrong with the call has been found
     outputs::make_folder(output)?;
-    if job.force && !job.resume {
-        states.clear()?;
-    }
+    states.prune(if job.resume { options.run.keep } else { 0 })?;
     outputs::write_text(&output.join("run.toml"), &options.to_toml()?)?;
     let mut session = Session {
         job,

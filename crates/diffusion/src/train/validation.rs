@@ -1,7 +1,9 @@
 //! How progress is judged: an interface, because restoring pictures is the pipelines' business, which training does not know.
 
+use std::sync::Arc;
+
 use candle_core::Device;
-use imaging::{Image, Observer};
+use imaging::{Image, Observer, Repainter};
 
 use super::data::TripletPaths;
 use super::settings::TrainOptions;
@@ -27,6 +29,8 @@ pub struct Subject<'a> {
     pub options: &'a TrainOptions,
     /// Where to compute.
     pub device: &'a Device,
+    /// What restoration starts from.
+    pub fill: &'a Arc<dyn Repainter>,
 }
 
 /// Means over pictures.

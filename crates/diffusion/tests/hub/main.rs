@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use diffusion::DiffusionError;
+use diffusion::carried::COMPACT;
 use diffusion::checkpoint::hub::{HubOptions, Pulled, is_id, pull, resolve};
 use imaging::{Observer, Silent};
 use server::{COMMIT, Faults, Hub, etag};
@@ -322,6 +323,7 @@ fn a_local_path_wins_over_an_id() {
     let nowhere = HubOptions { endpoint: "http://127.0.0.1:1".to_owned(), ..HubOptions::default() };
     let name = local.to_str().unwrap();
     assert_eq!(resolve(name, &nowhere, &Silent).unwrap(), local);
+    assert_eq!(resolve(COMPACT, &nowhere, &Silent).unwrap(), Path::new(COMPACT));
     for wrong in [
         "no-such-model",
         "../x/y",

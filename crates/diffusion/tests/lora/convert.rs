@@ -96,6 +96,31 @@ proptest! {
 }
 
 #[test]
+fn matrices_change_their_type_where_that_can_hold_them() {
+    let file = lora(&[(2, 3.0)], DType::F32);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    let half = file.clone().to_dtype(DType::F16).unwrap();
+    half.write(&path, &options(LoraFormat::Kohya)).unwrap();
+    let read = LoraFile::open(&path).unwrap();
+    for (module, original) in read.modules().iter().zip(half.modules()) {
+        assert_eq!(module.down().dtype(), DType::F16);
+        assert_eq!(module.alpha(), original.alpha());
+    }
+    for (a, b) in half.modules().iter().zip(file.modules()) {
+        let down = a.down().to_dtype(DType::F32).unwrap();
+        assert!(max_difference(&[down], &[b.down().clone()]) < 1e-2);
+    }
+
+    let large = lora(&[(2, 3.0)], DType::F32).modules()[0].clone();
+    let down = (large.down() * 1e6).unwrap();
+    let large = LoraModule::new(large.component(), LINEAR, down, large.up().clone(), 2.0).unwrap();
+    let error = LoraFile::from_modules("big.safetensors", vec![large]).to_dtype(DType::F16);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("big.safetensors") && error.contains(LINEAR), "{error}");
+}
+
+#[test]
 fn a_kohya_file_says_what_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.safetensors");

@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use diffusion::Device;
 use diffusion::checkpoint::{
     Checkpoint, Component, ModelKind, OpenOptions, SaveOptions, inspect, save_folder,
     save_single_file,
 };
 use diffusion::lora::{LoraFile, LoraFormat, MergedSource, WriteOptions};
-use diffusion::{DType, Device};
 
 use super::{fit, watched};
-use crate::args::{FormArg, ModelConvertArgs, ModelMergeArgs, ModelStoreArgs, StoreDtypeArg};
+use crate::args::{FormArg, ModelConvertArgs, ModelMergeArgs, ModelStoreArgs};
 use crate::context::Context;
 use crate::engine::{open_options, path_of};
 use crate::exit::{self, Outcome};
@@ -34,12 +34,13 @@ pub(super) fn convert(args: &ModelConvertArgs, context: &Context) -> anyhow::Res
                 )));
             }
         };
-        if args.store.dtype.is_some() {
-            return Err(exit::usage("--dtype is for checkpoints; LoRA files keep their type"));
+        let mut lora = LoraFile::open(&path)?;
+        if let Some(dtype) = args.store.dtype {
+            lora = lora.to_dtype(dtype.into())?;
         }
         let write = WriteOptions { format, force: args.store.force, ..WriteOptions::default() };
         outputs::make_parent(&args.output)?;
-        LoraFile::open(&path)?.write(&args.output, &write)?;
+        lora.write(&args.output, &write)?;
         return Ok(Outcome::Done);
     }
     let checkpoint = Checkpoint::open(&path, &options)?;
@@ -82,12 +83,7 @@ fn save(
     store: &ModelStoreArgs,
     context: &Context,
 ) -> anyhow::Result<Outcome> {
-    let dtype = store.dtype.map(|dtype| match dtype {
-        StoreDtypeArg::F32 => DType::F32,
-        StoreDtypeArg::F16 => DType::F16,
-        StoreDtypeArg::Bf16 => DType::BF16,
-    });
-    let options = SaveOptions { dtype, force: store.force };
+    let options = SaveOptions { dtype: store.dtype.map(Into::into), force: store.force };
     let checkpoint = watched::watched(checkpoint, context.cancel())?;
     outputs::make_parent(output)?;
     if single_file {

@@ -20,6 +20,7 @@ use self::cache::{RepoCache, is_name};
 use self::client::{Client, Failure};
 use self::download::{Job, Progress};
 pub use self::options::HubOptions;
+use crate::carried;
 use crate::error::{DiffusionError, Result};
 
 /// What a pull came to.
@@ -37,13 +38,17 @@ pub struct Pulled {
     pub offline_because: Option<String>,
 }
 
-/// A file or folder for `name`: a path that exists, or else a model of the hub (see [`pull`]).
+/// A file or folder for `name`: a path that exists, or else the name of a [carried](crate::carried) model, or a model of the hub
+/// (see [`pull`]).
 ///
 /// # Errors
 /// [`DiffusionError::Hub`] if `name` is neither a path nor an id, and those of [`pull`].
 pub fn resolve(name: &str, options: &HubOptions, observer: &dyn Observer) -> Result<PathBuf> {
     let path = Path::new(name);
-    if path.exists() { Ok(path.to_path_buf()) } else { Ok(pull(name, options, observer)?.path) }
+    if path.exists() || carried::file(path).is_some() {
+        return Ok(path.to_path_buf());
+    }
+    Ok(pull(name, options, observer)?.path)
 }
 
 /// True if `name` has the form of an id: `OWNER/NAME`, or `OWNER/NAME/FILE` for one file of a repository.

@@ -17,13 +17,15 @@ pub struct SampleKey {
 }
 
 impl SampleKey {
-    /// The names of a view of a triplet; `None` for a picture that is damaged while training.
+    /// The names of a view of a triplet; `None` for a picture that is damaged while training. `fill` names what fills masked
+    /// pixels, if anything does.
     pub(super) fn new(
         hashes: &Hashes,
         rect: Rect,
         size: (usize, usize),
         flipped: bool,
         shown: MaskedImage,
+        fill: &str,
     ) -> Option<Self> {
         let [damaged, mask] = hashes.damaged.as_ref()?;
         let place = format!(
@@ -41,6 +43,7 @@ impl SampleKey {
             MaskedImage::Damaged => vec!["masked", damaged, mask],
             MaskedImage::Clean => vec!["masked", &hashes.clean, mask],
             MaskedImage::Whole => vec!["whole", damaged],
+            MaskedImage::Filled => vec!["filled", fill, damaged, mask],
         };
         Some(Self {
             clean: hash::of_parts(["whole", &hashes.clean, &place]),
@@ -59,7 +62,7 @@ mod tests {
             |mask: &str| Hashes { clean: "c".into(), damaged: Some(["d".into(), mask.into()]) };
         let rect = Rect::new(1, 2, 30, 40);
         let key = |hashes: &Hashes, rect, flipped, shown| {
-            SampleKey::new(hashes, rect, (64, 64), flipped, shown).expect("a triplet")
+            SampleKey::new(hashes, rect, (64, 64), flipped, shown, "fill").expect("a triplet")
         };
         let shown = MaskedImage::Damaged;
         let first = key(&hashes("m"), rect, false, shown);
@@ -75,10 +78,10 @@ mod tests {
             assert_ne!(first.clean, other.clean);
             assert_ne!(first.masked_image, other.masked_image);
         }
-        for other in [MaskedImage::Clean, MaskedImage::Whole] {
+        for other in [MaskedImage::Clean, MaskedImage::Whole, MaskedImage::Filled] {
             assert_ne!(first.masked_image, key(&hashes("m"), rect, false, other).masked_image);
         }
         let clean = Hashes { clean: "c".into(), damaged: None };
-        assert_eq!(SampleKey::new(&clean, rect, (64, 64), false, shown), None);
+        assert_eq!(SampleKey::new(&clean, rect, (64, 64), false, shown, "fill"), None);
     }
 }

@@ -7,7 +7,7 @@ use imaging::io::ReadOptions;
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
-use crate::components::DEFAULT_PROMPT;
+use crate::components::{DEFAULT_PROMPT, Shown};
 use crate::error::{DiffusionError, Result};
 
 /// The longest side that buckets are planned for, in pixels.
@@ -40,6 +40,20 @@ pub enum MaskedImage {
     Clean,
     /// The damaged picture with nothing hidden.
     Whole,
+    /// The damaged picture with the masked pixels filled, by [`TrainingSet::with_fill`](super::TrainingSet::with_fill).
+    Filled,
+}
+
+impl MaskedImage {
+    /// What restoration is to show a network that was trained so.
+    #[must_use]
+    pub const fn shown(self) -> Shown {
+        match self {
+            Self::Damaged | Self::Clean => Shown::Grey,
+            Self::Whole => Shown::Damage,
+            Self::Filled => Shown::Filled,
+        }
+    }
 }
 
 /// What pictures training sees, and how it looks at them. Exactly one of `triplets` and `clean` is set.

@@ -1,6 +1,7 @@
 //! One picture as training sees it.
 
 use candle_core::Tensor;
+use imaging::Repainter;
 
 use super::key::SampleKey;
 use super::loaded::Store;
@@ -17,7 +18,7 @@ pub struct Sample {
     /// The undamaged picture, `(1, 3, h, w)`, sRGB in [-1, 1]; grey three times, alpha ignored.
     pub clean: Tensor,
     /// What the network sees beside the mask, `(1, 3, h, w)`, sRGB in [-1, 1]; hidden pixels are 0, mid-grey, as in
-    /// diffusers.
+    /// diffusers, if they are not filled.
     pub masked_image: Tensor,
     /// `(1, 1, h, w)`, 1 = repaint, 0 = keep; at least one pixel is 1.
     pub mask: Tensor,
@@ -28,7 +29,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// The sample of a picture in an epoch.
+    /// The sample of a picture in an epoch; `fill` fills masked pixels, where the options ask for that.
     ///
     /// # Errors
     /// [`imaging::ImagingError::Dataset`] if the files changed since they were checked and can no longer be used.
@@ -36,6 +37,7 @@ impl Sample {
         picture: &Picture,
         options: &DataOptions,
         store: &Store,
+        fill: &dyn Repainter,
         epoch: u64,
         seed: u64,
     ) -> Result<Self> {
@@ -74,15 +76,13 @@ impl Sample {
         }
 
         // 5. what to show of it
-        let shown = match options.masked_image {
-            MaskedImage::Clean if !view.everywhere => &view.clean,
-            _ => &view.damaged,
-        };
-        let masked_image = if view.everywhere || options.masked_image == MaskedImage::Whole {
-            shown.clone()
-        } else {
-            let kept = view.mask.affine(-1.0, 1.0)?; // (1, 1, h, w)
-            shown.broadcast_mul(&kept)?
+        let kept = |shown: &Tensor| shown.broadcast_mul(&view.mask.affine(-1.0, 1.0)?);
+        let masked_image = match options.masked_image {
+            _ if view.everywhere => view.damaged.clone(),
+            MaskedImage::Whole => view.damaged.clone(),
+            MaskedImage::Filled => view.filled(fill)?,
+            MaskedImage::Damaged => kept(&view.damaged)?,
+            MaskedImage::Clean => kept(&view.clean)?,
         };
 
         // 6. what to say about it, and what to call it
@@ -93,7 +93,8 @@ impl Sample {
             .map(|one| one.words.as_str())
             .collect();
         let key = if comes_again && !has_holes {
-            SampleKey::new(&picture.hashes, rect, size, flipped, options.masked_image)
+            let shown = options.masked_image;
+            SampleKey::new(&picture.hashes, rect, size, flipped, shown, fill.name())
         } else {
             None
         };

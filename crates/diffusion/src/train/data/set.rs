@@ -4,14 +4,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use imaging::{ImagingError, Observer};
+use imaging::fill::FillOptions;
+use imaging::{ImagingError, Observer, Repainter};
 use rayon::prelude::*;
 
 use super::batches;
 use super::buckets::Buckets;
 use super::files::{self, Files, TripletPaths, dataset};
 use super::loaded::Store;
-use super::options::DataOptions;
+use super::options::{DataOptions, MaskedImage};
 use super::picture::Picture;
 use super::sample::Sample;
 use crate::error::{DiffusionError, Result};
@@ -30,6 +31,7 @@ pub struct TrainingSet {
     options: DataOptions,
     pictures: Vec<Arc<Picture>>,
     store: Arc<Store>,
+    fill: Arc<dyn Repainter>,
 }
 
 impl TrainingSet {
@@ -78,7 +80,15 @@ impl TrainingSet {
             let root = options.triplets.as_ref().or(options.clean.as_ref());
             return Err(dataset(&root.cloned().unwrap_or_default(), told(&problems)));
         }
-        Ok(Self { options: options.clone(), pictures, store: Arc::new(store) })
+        let fill = Arc::new(FillOptions::default());
+        Ok(Self { options: options.clone(), pictures, store: Arc::new(store), fill })
+    }
+
+    /// The same with something else than the biharmonic equation to fill masked pixels with, which
+    /// [`MaskedImage::Filled`](super::MaskedImage::Filled) shows.
+    #[must_use]
+    pub fn with_fill(self, fill: Arc<dyn Repainter>) -> Self {
+        Self { fill, ..self }
     }
 
     /// How many pictures there are.
@@ -150,7 +160,7 @@ impl TrainingSet {
     fn only(&self, indices: &mut [usize]) -> Self {
         indices.sort_unstable();
         let pictures = indices.iter().map(|&index| Arc::clone(&self.pictures[index])).collect();
-        Self { options: self.options.clone(), pictures, store: Arc::clone(&self.store) }
+        Self { pictures, ..self.clone() }
     }
 
     /// Names everything that decides about the samples, the seed aside: SHA-256 in hexadecimal digits, of the options that
@@ -178,6 +188,9 @@ impl TrainingSet {
             }
         }
         let mut texts = vec![format!("{damaged_before} {options:?}")];
+        if options.masked_image == MaskedImage::Filled {
+            texts.push(self.fill.name().to_owned());
+        }
         for picture in &self.pictures {
             texts.extend([&picture.name, &picture.prompt, &picture.hashes.clean].map(Clone::clone));
             texts.extend(picture.hashes.damaged.iter().flatten().cloned());
@@ -211,7 +224,7 @@ impl TrainingSet {
         })?;
         // To a picture, being seen again is like another epoch.
         let seen = epoch.saturating_mul(repeats as u64).saturating_add(repeat as u64);
-        Sample::new(picture, &self.options, &self.store, seen, seed)
+        Sample::new(picture, &self.options, &self.store, self.fill.as_ref(), seen, seed)
     }
 }
 

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use imaging::damage::{DamageKind, DamageRecipe};
 use imaging::imgproc::resize_lanczos;
-use imaging::{ColorType, Image, Rect, Samples};
+use imaging::{ColorType, Image, Mask, Rect, Repainter, Samples, Silent};
 
 use super::crops::DamagedPixels;
 use super::damaging;
@@ -69,6 +69,19 @@ impl View {
         let holes = mask_tensor(&holes, Rect::new(0, 0, width, height), (width, height))?;
         self.mask = self.mask.maximum(&holes)?;
         Ok(())
+    }
+
+    /// The damaged picture, filled where it is to be repainted: `(1, 3, h, w)` in [-1, 1].
+    pub(super) fn filled(&self, fill: &dyn Repainter) -> Result<Tensor> {
+        let (_, _, height, width) = self.damaged.dims4()?;
+        let planar = ((&self.damaged + 1.0)? * (65535.0 / 2.0))?;
+        let planar = planar.permute((0, 2, 3, 1))?.flatten_all()?.to_vec1::<f32>()?;
+        let samples = planar.into_iter().map(|value| value.round() as u16).collect();
+        let mut image = Image::new(width, height, ColorType::Rgb, Samples::U16(samples))?;
+        let mask: Vec<f32> = self.mask.flatten_all()?.to_vec1()?;
+        let mask = Mask::from_fn(width, height, |x, y| mask[y * width + x] > 0.0);
+        fill.repaint(&mut image, &mask, &Silent)?;
+        image_tensor(&image, image.bounds(), (width, height))
     }
 
     /// Mirrors it left to right.

@@ -66,9 +66,7 @@ pub fn train_pixelwise(
 
     // 2. from here on the folder is this run's
     outputs::make_folder(output)?;
-    if job.force && !job.resume {
-        states.clear()?;
-    }
+    states.prune(if job.resume { options.keep } else { 0 })?;
     outputs::write_text(&output.join("run.toml"), &options.to_toml()?)?;
     let mut journal = Journal::open(output, resumed_at, total_steps, observer)?;
 
