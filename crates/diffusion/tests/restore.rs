@@ -237,6 +237,10 @@ fn the_network_sees_what_it_is_to_be_shown() {
     assert_ne!(damage, hidden);
     assert_ne!(filled, hidden);
     assert_ne!(filled, damage);
+    // Where nothing is kept there is no fill, and what sees the damage needs none.
+    let everywhere = Mask::from_fn(150, 110, |_, _| true);
+    let options = RestoreOptions { shown: Shown::Damage, ..quick() };
+    assert_ne!(restore(&components, &options, before.clone(), everywhere), before);
     // What is shown the fill does not see the damage.
     let other = RestoreOptions { shown: Shown::Filled, ..quick() };
     let mut repainted = before.clone();

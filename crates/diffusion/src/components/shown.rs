@@ -40,13 +40,13 @@ impl Shown {
     /// # Errors
     /// [`DiffusionError::Checkpoint`] with the file, if its note is none of the names.
     pub fn of_loras(loras: &LoraSet) -> Result<Option<Self>> {
-        let notes = loras.files().iter().filter_map(|(file, _)| {
+        let mut notes = loras.files().iter().filter_map(|(file, _)| {
             let note = file.metadata().get(Self::NOTE)?;
             Some(note.parse().map_err(|error: DiffusionError| {
                 DiffusionError::checkpoint(file.path(), error.to_string())
             }))
         });
-        notes.into_iter().next().transpose()
+        notes.next().transpose()
     }
 }
 

@@ -189,10 +189,12 @@ impl Painter<'_> {
 
         // 4. decode and paste
         let started = Instant::now();
-        let decoded = vae.decode(&latents, &image, &mask)?;
-        // What the autoencoder alone loses of the fill is added again, so that only what the UNet changed is painted.
-        let lost = (&image - vae.decode(&image_latents, &image, &mask)?)?;
-        let decoded = (decoded + lost)?;
+        let mut decoded = vae.decode(&latents, &image, &mask)?;
+        if self.restorer.options.shown != Shown::Damage {
+            // What the autoencoder alone loses of the fill is added again, so that only what the UNet changed is painted.
+            let lost = (&image - vae.decode(&image_latents, &image, &mask)?)?;
+            decoded = (decoded + lost)?;
+        }
         for (at, job) in batch.iter().enumerate() {
             self.paste(job, &decoded.narrow(0, at, 1)?)?;
         }

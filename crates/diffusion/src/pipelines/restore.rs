@@ -213,7 +213,11 @@ impl Restorer<'_> {
         // 2. the fill of all damage, which the windows then paint over
         let started = Instant::now();
         let mut filled = image.clone();
-        report.prefill = self.options.prefill.repaint(&mut filled, &damage, observer)?;
+        // Nothing is kept of a picture that is damaged everywhere: where the network sees the damage, it needs no fill either.
+        let is_everywhere = damage.coverage() == 1.0;
+        if !(is_everywhere && self.options.shown == Shown::Damage) {
+            report.prefill = self.options.prefill.repaint(&mut filled, &damage, observer)?;
+        }
         report.prefill_time = started.elapsed();
 
         // 3. the windows, in batches that share a shape and a first step
