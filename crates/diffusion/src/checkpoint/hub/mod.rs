@@ -38,7 +38,7 @@ pub struct Pulled {
     pub offline_because: Option<String>,
 }
 
-/// A file or folder for `name`: a path that exists, or else the name of a [carried](crate::carried) model, or a model of the hub
+/// A file or folder for `name`: a path that exists, or else the name of a [`carried`] model, or a model of the hub
 /// (see [`pull`]).
 ///
 /// # Errors
