@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use diffusion::checkpoint::hub::{self, HubOptions};
-use diffusion::checkpoint::{Checkpoint, Component, OpenOptions};
-use diffusion::lora::{AdapterMode, LoraReport, LoraSet, LoraTargets, ModuleNames};
+use diffusion::checkpoint::{Checkpoint, OpenOptions};
+use diffusion::lora::{AdapterMode, LoraReport, LoraSet};
 
 use diffusion::components::{Components, LoadOptions, PromptEmbeds, Shown, encode_prompts};
 use diffusion::pipelines::restore::{RestoreOptions, Restorer};
@@ -81,12 +81,11 @@ impl Repainter for ModelRepainter {
     }
 
     fn is_heavy(&self) -> bool {
-        true
+        self.engine.restorer().is_heavy()
     }
 
     fn parameters(&self) -> Value {
-        let RestoreOptions { num_inference_steps, guidance_scale, seed, .. } = self.engine.options;
-        serde_json::json!({ "steps": num_inference_steps, "guidance": guidance_scale, "seed": seed })
+        self.engine.restorer().parameters()
     }
 }
 
@@ -107,11 +106,7 @@ pub(crate) fn load(
     // 2. the LoRAs, fitted to the model
     let mut load = LoadOptions { dtype, device, ..LoadOptions::default() };
     if !loras.is_empty() {
-        let unet = ModuleNames::from_source(checkpoint.weights(Component::Unet)?.as_ref());
-        let text_encoder =
-            ModuleNames::from_source(checkpoint.weights(Component::TextEncoder)?.as_ref());
-        let targets = LoraTargets { unet: &unet, text_encoder: &text_encoder };
-        let fitted = loras.adapters(targets, AdapterMode::Merged, &load.device)?;
+        let fitted = loras.fit(&checkpoint, AdapterMode::Merged, &load.device)?;
         fitted.reports.iter().for_each(|report| note_leftovers(report, context));
         (load.unet_adapters, load.text_encoder_adapters) = (fitted.unet, fitted.text_encoder);
     }

@@ -164,7 +164,7 @@ impl DiffusionArgs {
     /// Those of [`Shown::of_loras`].
     pub(crate) fn shown(&self, loras: &LoraSet) -> diffusion::Result<Shown> {
         let own = match self.model.as_deref() {
-            Some(COMPACT) => Shown::Filled,
+            Some(COMPACT) => RestoreOptions::compact().shown,
             _ => Shown::default(),
         };
         let of_loras = Shown::of_loras(loras)?;
@@ -219,5 +219,24 @@ fn strength(text: &str) -> Result<Strength, String> {
     match text.parse::<f64>() {
         Ok(value) if value > 0.0 && value <= 1.0 => Ok(Strength::Fixed(value)),
         _ => Err("expected auto, or a number above 0 and up to 1".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use imaging::fill::FillOptions;
+
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_the_library() {
+        let prefill: Arc<dyn Repainter> = Arc::new(FillOptions::default());
+        let of = |model| {
+            let args = DiffusionArgs::defaults(model);
+            let shown = args.shown(&LoraSet::default()).expect("no LoRA");
+            format!("{:?}", args.options(&prefill, shown))
+        };
+        assert_eq!(of(None), format!("{:?}", RestoreOptions::default()));
+        assert_eq!(of(Some(COMPACT)), format!("{:?}", RestoreOptions::compact()));
     }
 }

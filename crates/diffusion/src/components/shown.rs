@@ -43,7 +43,7 @@ impl Shown {
         let mut notes = loras.files().iter().filter_map(|(file, _)| {
             let note = file.metadata().get(Self::NOTE)?;
             Some(note.parse().map_err(|error: DiffusionError| {
-                DiffusionError::checkpoint(file.path(), error.to_string())
+                DiffusionError::checkpoint(file.path(), format!("{}: {error}", Self::NOTE))
             }))
         });
         notes.next().transpose()
@@ -63,7 +63,7 @@ impl FromStr for Shown {
         Self::ALL
             .into_iter()
             .find(|shown| shown.name() == text)
-            .ok_or_else(|| DiffusionError::argument(Self::NOTE, "grey, filled or damage", text))
+            .ok_or_else(|| DiffusionError::argument("shown", "grey, filled or damage", text))
     }
 }
 

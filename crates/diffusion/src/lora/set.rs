@@ -11,6 +11,7 @@ use super::keys::LoraComponent;
 use super::layer::{Adapters, LoraLayer};
 use super::names::ModuleNames;
 use super::spec::LoraSpec;
+use crate::checkpoint::{Checkpoint, Component};
 use crate::error::{DiffusionError, Result};
 
 /// Whether a LoRA becomes part of the weights or runs beside them.
@@ -102,6 +103,27 @@ impl LoraSet {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
+    }
+
+    /// Fits the LoRAs to a checkpoint, whose parts need not all be there: [`LoraSet::adapters`] of its layers.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::weights`] and of [`LoraSet::adapters`].
+    pub fn fit(
+        &self,
+        checkpoint: &Checkpoint,
+        mode: AdapterMode,
+        device: &Device,
+    ) -> Result<LoraAdapters> {
+        let present = checkpoint.components();
+        let names = |component: Component| -> Result<ModuleNames> {
+            if !present.contains(&component) {
+                return Ok(ModuleNames::from_paths(Vec::<String>::new()));
+            }
+            Ok(ModuleNames::from_source(checkpoint.weights(component)?.as_ref()))
+        };
+        let (unet, text_encoder) = (names(Component::Unet)?, names(Component::TextEncoder)?);
+        self.adapters(LoraTargets { unet: &unet, text_encoder: &text_encoder }, mode, device)
     }
 
     /// Fits the LoRAs to a model: matrices in f32 on `device`, by the path of the layer that they change.

@@ -13,6 +13,7 @@ use imaging::restore::{FoundMask, MaskSource, find_mask};
 use imaging::windows::{self, WindowOptions};
 use imaging::{Image, ImagingError, Mask, Observer, Repainter};
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use super::denoise::first_step;
 use super::inpaint::{InpaintOptions, inpaint};
@@ -98,6 +99,22 @@ impl Default for RestoreOptions {
             batch_size: 1,
             shown: Shown::default(),
             prefill: Arc::new(FillOptions::default()),
+        }
+    }
+}
+
+impl RestoreOptions {
+    /// How the [carried](crate::carried) checkpoint is used best; `docs/models.md` has the table that decided it.
+    #[must_use]
+    pub fn compact() -> Self {
+        Self {
+            num_inference_steps: 2,
+            guidance_scale: 1.0,
+            strength: Strength::Fixed(0.5),
+            windows: WindowOptions { size: 256, max_zoom: 1.0, ..WindowOptions::default() },
+            draws: 4,
+            shown: Shown::Filled,
+            ..Self::default()
         }
     }
 }
@@ -292,6 +309,30 @@ impl Restorer<'_> {
             decode_time: started.elapsed(),
             ..RepaintReport::default()
         })
+    }
+}
+
+impl Repainter for Restorer<'_> {
+    fn name(&self) -> &'static str {
+        "model"
+    }
+
+    fn repaint(
+        &self,
+        image: &mut Image,
+        weights: &Mask,
+        observer: &dyn Observer,
+    ) -> imaging::Result<FillReport> {
+        Ok(Restorer::repaint(self, image, weights, observer)?.prefill)
+    }
+
+    fn is_heavy(&self) -> bool {
+        true
+    }
+
+    fn parameters(&self) -> Value {
+        let RestoreOptions { num_inference_steps, guidance_scale, seed, .. } = self.options;
+        serde_json::json!({ "steps": num_inference_steps, "guidance": guidance_scale, "seed": seed })
     }
 }
 

@@ -9,8 +9,8 @@ mod watched;
 
 use anyhow::Context as _;
 use diffusion::Device;
-use diffusion::checkpoint::{Checkpoint, Component};
-use diffusion::lora::{AdapterMode, LoraAdapters, LoraSet, LoraSpec, LoraTargets, ModuleNames};
+use diffusion::checkpoint::Checkpoint;
+use diffusion::lora::{AdapterMode, LoraAdapters, LoraSet, LoraSpec};
 
 use crate::args::{ModelArgs, ModelCommand};
 use crate::context::Context;
@@ -35,19 +35,8 @@ fn fit(
     device: &Device,
     context: &Context,
 ) -> anyhow::Result<LoraAdapters> {
-    let set = LoraSet::open(specs)?;
-    let present = checkpoint.components();
-    let names = |component: Component| -> anyhow::Result<ModuleNames> {
-        if !present.contains(&component) {
-            return Ok(ModuleNames::from_paths(Vec::<String>::new()));
-        }
-        let weights = checkpoint.weights(component)?;
-        Ok(ModuleNames::from_source(weights.as_ref()))
-    };
-    let (unet, text_encoder) = (names(Component::Unet)?, names(Component::TextEncoder)?);
-    let targets = LoraTargets { unet: &unet, text_encoder: &text_encoder };
-    let fitted = set
-        .adapters(targets, AdapterMode::Merged, device)
+    let fitted = LoraSet::open(specs)?
+        .fit(checkpoint, AdapterMode::Merged, device)
         .with_context(|| checkpoint.path().display().to_string())?;
     for report in &fitted.reports {
         note_leftovers(report, context);

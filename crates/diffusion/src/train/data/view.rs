@@ -8,7 +8,7 @@ use imaging::{ColorType, Image, Mask, Rect, Repainter, Samples, Silent};
 use super::crops::DamagedPixels;
 use super::damaging;
 use crate::error::Result;
-use crate::pixels::{image_tensor, mask_tensor};
+use crate::pixels::{decoded_planes, image_tensor, mask_tensor, paste_all};
 
 /// What is seen of a picture.
 pub(super) struct View {
@@ -74,10 +74,10 @@ impl View {
     /// The damaged picture, filled where it is to be repainted: `(1, 3, h, w)` in [-1, 1].
     pub(super) fn filled(&self, fill: &dyn Repainter) -> Result<Tensor> {
         let (_, _, height, width) = self.damaged.dims4()?;
-        let planar = ((&self.damaged + 1.0)? * (65535.0 / 2.0))?;
-        let planar = planar.permute((0, 2, 3, 1))?.flatten_all()?.to_vec1::<f32>()?;
-        let samples = planar.into_iter().map(|value| value.round() as u16).collect();
-        let mut image = Image::new(width, height, ColorType::Rgb, Samples::U16(samples))?;
+        let black = Samples::U16(vec![0; 3 * width * height]);
+        let mut image = Image::new(width, height, ColorType::Rgb, black)?;
+        let planes = decoded_planes(&self.damaged, image.bounds(), image.color())?;
+        paste_all(&mut image, &planes, &Mask::from_fn(width, height, |_, _| true))?;
         let mask: Vec<f32> = self.mask.flatten_all()?.to_vec1()?;
         let mask = Mask::from_fn(width, height, |x, y| mask[y * width + x] > 0.0);
         fill.repaint(&mut image, &mask, &Silent)?;
