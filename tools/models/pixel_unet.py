@@ -116,16 +116,14 @@ def save(path: Path, task: str, config: dict, weights: dict[str, torch.Tensor]) 
     os.replace(part, path)
 
 
-def load(path: Path, task: str) -> PixelUnet:
+def load(network: PixelUnet, path: Path, task: str) -> None:
+    """Takes the weights of a network of these widths and no more blocks: those that it lacks start by adding nothing."""
     with safe_open(path, "pt") as file:
         notes = json.loads((file.metadata() or {}).get(KEY, "{}"))
-    if notes.pop("task", None) != task:
-        raise SystemExit(f"{path}: expected a {task} that photomend trained")
-    network = PixelUnet(notes)
+    if notes.pop("task", None) != task or notes["widths"] != network.config["widths"]:
+        raise SystemExit(f"{path}: expected a {task} that photomend trained, of the widths {network.config['widths']}")
     weights = {name: weight.float() for name, weight in load_file(path).items()}
     for name, module in network.named_modules():
-        if isinstance(module, StandardConv2d):
-            weight = weights[f"{name}.weight"]
+        if isinstance(module, StandardConv2d) and (weight := weights.get(f"{name}.weight")) is not None:
             weights[f"{name}.gain"] = (weight.var((1, 2, 3), correction=0, keepdim=True) * weight[0].numel()).sqrt()
-    network.load_state_dict(weights)
-    return network
+    network.load_state_dict(network.state_dict() | weights)

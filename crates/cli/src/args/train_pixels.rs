@@ -117,7 +117,7 @@ pub(crate) struct PageArgs {
     #[arg(long, value_name = "S..T", value_parser = severity)]
     pub(crate) severity: Option<RangeInclusive<f32>>,
 
-    /// The side of what the network sees at a time, in pixels [default: 256 for a detector, else 128]
+    /// The side of what the network sees at a time, in pixels [default: 384 for a detector, else 128]
     #[arg(long, value_name = "PX")]
     pub(crate) crop: Option<usize>,
 }

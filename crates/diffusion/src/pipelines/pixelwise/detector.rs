@@ -17,7 +17,7 @@ use crate::models::PixelUnet;
 
 /// The longest side of a tile's core. With its margins it is as large as the crops that the carried network learned from: its
 /// norms look at all of what is seen, and with larger tiles it found a tenth less.
-const SIDE: usize = 192;
+const SIDE: usize = 320;
 /// What is seen around it.
 const MARGIN: usize = 32;
 

@@ -139,7 +139,7 @@ impl Student for AutoencoderStudent {
         // 2. back through the decoder
         let (prediction, decoding) = Recording::of(|| self.vae.decode_pixels(drawn.as_tensor()))?;
         let decoded = prediction.flatten_all()?.to_vec1::<f32>()?;
-        let found = loss(PixelTask::Autoencoder, &decoded, batch);
+        let found = loss(PixelTask::Autoencoder, &decoded, batch)?;
         let gradient = Tensor::from_vec(found.gradient, prediction.shape(), &Device::Cpu)?;
         let mut store = decoding.backward(&prediction, &gradient)?;
         gradients.take(&store)?;

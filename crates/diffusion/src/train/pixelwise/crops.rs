@@ -39,6 +39,12 @@ impl CropBatch {
         let input = Tensor::from_vec(values, shape, &Device::Cpu)?;
         Ok(Self { input, clean, mask, shown })
     }
+
+    /// Height and width of each crop.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let dims = self.input.dims();
+        (dims[1], dims[2])
+    }
 }
 
 /// The channels that the network of a task takes, from the picture in `[-1, 1]` and the mask.

@@ -1,7 +1,11 @@
 //! What is minimised, with its gradient by the network's output.
 
+use imaging::Plane;
+use imaging::imgproc::{StructuringElement, open};
+
 use super::crops::CropBatch;
 use super::options::PixelTask;
+use crate::error::Result;
 
 /// A loss and its gradient by each value of the prediction.
 #[derive(Debug)]
@@ -11,14 +15,17 @@ pub(super) struct Loss {
 }
 
 /// The loss of a task on a batch.
-pub(super) fn loss(task: PixelTask, prediction: &[f32], batch: &CropBatch) -> Loss {
-    match task {
-        PixelTask::Detector => detection(prediction, &batch.mask, &visibility(batch)),
+///
+/// # Errors
+/// None of a batch whose crops have pixels.
+pub(super) fn loss(task: PixelTask, prediction: &[f32], batch: &CropBatch) -> Result<Loss> {
+    Ok(match task {
+        PixelTask::Detector => detection(prediction, &batch.mask, &importance(batch)?),
         PixelTask::Refiner => refinement(prediction, batch),
         PixelTask::Autoencoder => {
             reconstruction(prediction, &batch.clean, batch.input.dims()[0].max(1))
         }
-    }
+    })
 }
 
 /// Gradients below this share of the largest possible one are none.
@@ -41,33 +48,68 @@ pub(super) fn visibility(batch: &CropBatch) -> Vec<f32> {
         .collect()
 }
 
-/// Cross-entropy of the logits plus one minus the Dice coefficient of the whole batch (Milletari et al. 2016): the first
-/// judges every pixel, the second keeps thin damage from being outvoted by all the rest. Pixels count by their weights.
-fn detection(logits: &[f32], truth: &[f32], weights: &[f32]) -> Loss {
-    let count: f64 = weights.iter().map(|&weight| f64::from(weight)).sum::<f64>().max(1.0);
-    let probability = |logit: f32| 1.0 / (1.0 + f64::from(-logit).exp());
-    let pixels = || logits.iter().zip(truth).zip(weights);
-    let (mut entropy, mut both, mut either) = (0.0, 0.0, 0.0);
-    for ((&logit, &truth), &weight) in pixels() {
-        let (x, y, w) = (f64::from(logit), f64::from(truth), f64::from(weight));
-        entropy += w * (x.max(0.0) - x * y + (-x.abs()).exp().ln_1p());
-        let p = probability(logit);
-        both += w * p * y;
-        either += w * (p + y);
-    }
-    // A batch without damage has Dice 1 as long as nothing is found.
-    let smooth = 1e-3 * count;
-    let (above, below) = (2.0 * both + smooth, either + smooth);
-    let gradient = pixels()
-        .map(|((&logit, &truth), &weight)| {
-            let (p, y, w) = (probability(logit), f64::from(truth), f64::from(weight));
-            let by_dice = (above - 2.0 * y * below) / (below * below);
+/// What is narrower than this everywhere, in pixels, is thin.
+const THIN: usize = 7;
+
+/// How much more a pixel of thin damage counts.
+const THIN_WEIGHT: f32 = 2.0;
+
+/// The weights of pixels: their [`visibility`], times [`THIN_WEIGHT`] in thin damage, of which a picture has few pixels however
+/// many scratches it has.
+fn importance(batch: &CropBatch) -> Result<Vec<Vec<f32>>> {
+    let (height, width) = batch.size();
+    let area = (height * width).max(1);
+    let (square, visibility) = (StructuringElement::square(THIN)?, visibility(batch));
+    let crops = batch.mask.chunks_exact(area).zip(visibility.chunks_exact(area));
+    Ok(crops
+        .map(|(mask, visibility)| {
+            let mask = Plane::from_fn(width, height, |x, y| u8::from(mask[y * width + x] > 0.0));
+            let wide = open(&mask, &square);
+            let thin = mask.data().iter().zip(wide.data()).map(|(&mask, &wide)| mask > wide);
+            let weight = |thin| if thin { THIN_WEIGHT } else { 1.0 };
+            thin.zip(visibility).map(|(thin, visibility)| weight(thin) * visibility).collect()
+        })
+        .collect())
+}
+
+/// Added to both sides of the Dice coefficient for each pixel, so that a crop without damage has Dice 1 as long as nothing is
+/// found in it.
+const SMOOTH: f64 = 5e-4;
+
+/// Cross-entropy of the logits of all pixels, plus the mean over crops of one minus their Dice coefficient (Milletari et al.
+/// 2016): the first judges every pixel, the second keeps a scratch from being outvoted by all the rest of its crop, and its crop
+/// by those with large losses. Pixels count by their weights.
+fn detection(logits: &[f32], truth: &[f32], weights: &[Vec<f32>]) -> Loss {
+    let count = weights.iter().flatten().map(|&w| f64::from(w)).sum::<f64>().max(1.0);
+    let area = weights.first().map_or(1, |weights| weights.len().max(1));
+    let share = 1.0 / weights.len().max(1) as f64;
+    let (mut value, mut gradient) = (0.0, Vec::with_capacity(logits.len()));
+    let crops = logits.chunks_exact(area).zip(truth.chunks_exact(area)).zip(weights);
+    for ((logits, truth), weights) in crops {
+        let pixels = || {
+            let triples = logits.iter().zip(truth).zip(weights);
+            triples.map(|((&x, &y), &w)| (f64::from(x), f64::from(y), f64::from(w)))
+        };
+        let probability = |logit: f64| 1.0 / (1.0 + (-logit).exp());
+        let smooth = SMOOTH * area as f64;
+        let (mut entropy, mut above, mut below) = (0.0, smooth, smooth);
+        for (x, y, w) in pixels() {
+            entropy += w * (x.max(0.0) - x * y + (-x.abs()).exp().ln_1p());
+            let p = probability(x);
+            above += 2.0 * w * p * y;
+            below += w * (p + y);
+        }
+
+        value += entropy / count + share * (1.0 - above / below);
+        gradient.extend(pixels().map(|(x, y, w)| {
+            let p = probability(x);
+            let by_dice = share * (above - 2.0 * y * below) / (below * below);
             let gradient = w * ((p - y) / count + by_dice * p * (1.0 - p));
             // What is certain teaches nothing, and products of such numbers would be denormal, which processors are slow with.
             if gradient.abs() * count > CERTAIN { gradient as f32 } else { 0.0 }
-        })
-        .collect();
-    Loss { value: entropy / count + 1.0 - above / below, gradient }
+        }));
+    }
+    Loss { value, gradient }
 }
 
 /// Added to mean squared errors, of values in `[0, 1]`, before the logarithm: crops that are nearly perfect (40 dB) count no more.
@@ -147,12 +189,12 @@ mod tests {
             [(PixelTask::Detector, 32), (PixelTask::Refiner, 96), (PixelTask::Autoencoder, 96)]
         {
             let prediction: Vec<f32> = (0..count).map(|_| random.nearly_normal()).collect();
-            let found = loss(task, &prediction, &batch).gradient;
+            let found = loss(task, &prediction, &batch).unwrap().gradient;
             for at in 0..count {
                 let moved = |by: f32| {
                     let mut prediction = prediction.clone();
                     prediction[at] += by;
-                    loss(task, &prediction, &batch).value
+                    loss(task, &prediction, &batch).unwrap().value
                 };
                 let expected = (moved(1e-2) - moved(-1e-2)) / 2e-2;
                 let error = (f64::from(found[at]) - expected).abs();
@@ -167,8 +209,8 @@ mod tests {
         let batch = batch(&mut random);
         let right: Vec<f32> =
             batch.mask.iter().map(|&y| if y > 0.0 { 20.0 } else { -20.0 }).collect();
-        assert!(loss(PixelTask::Detector, &right, &batch).value < 1e-6);
+        assert!(loss(PixelTask::Detector, &right, &batch).unwrap().value < 1e-6);
         let right: Vec<f32> = batch.clean.iter().zip(&batch.shown).map(|(c, s)| c - s).collect();
-        assert!((loss(PixelTask::Refiner, &right, &batch).value + 40.0).abs() < 1e-3);
+        assert!((loss(PixelTask::Refiner, &right, &batch).unwrap().value + 40.0).abs() < 1e-3);
     }
 }

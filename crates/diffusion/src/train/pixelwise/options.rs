@@ -50,7 +50,7 @@ impl PixelTask {
     pub fn default_network(self) -> Option<PixelUnetConfig> {
         let (in_channels, out_channels) = self.channels();
         let (widths, blocks, norm_num_groups) = match self {
-            Self::Detector => (vec![16, 32, 64, 96, 160], vec![1, 1, 1, 2, 3], Some(8)),
+            Self::Detector => (vec![16, 32, 64, 96, 160], vec![1, 2, 2, 3, 3], Some(8)),
             // What it adds is in proportion to the contrast that it sees, which norms would hide.
             Self::Refiner => (vec![32, 48, 64, 96, 128], vec![1, 1, 1, 1, 2], None),
             Self::Autoencoder => return None,
@@ -99,6 +99,8 @@ pub struct PageOptions {
     /// The share of pages with a few [things that people make](imaging::damage::DecoyKind::Objects) drawn in, of which
     /// landscapes have none. Default: 0.4.
     pub objects: f64,
+    /// The share of damaged pages whose damage has its opposite tones, dark for light; for the detector. Default: 0.25.
+    pub reversed: f64,
 }
 
 impl Default for PageOptions {
@@ -121,6 +123,7 @@ impl Default for PageOptions {
             aged: 0.5,
             decoys: 0.5,
             objects: 0.4,
+            reversed: 0.25,
         }
     }
 }
@@ -148,6 +151,7 @@ impl PageOptions {
             ("aged", self.aged),
             ("decoys", self.decoys),
             ("objects", self.objects),
+            ("reversed", self.reversed),
         ] {
             check_range(name, share, 0.0, 1.0)?;
         }
@@ -219,13 +223,13 @@ impl PixelTrainOptions {
                 warmup_steps: 200,
                 beta2: 0.99,
                 weight_decay: 1e-4,
-                batch_size: if task == PixelTask::Detector { 4 } else { 16 },
+                batch_size: if task == PixelTask::Detector { 2 } else { 16 },
                 ema_decay: 0.998,
                 gradient_checkpointing: false,
                 ..OptimizerOptions::default()
             },
             pages: match task {
-                PixelTask::Detector => PageOptions { crop: 256, ..PageOptions::default() },
+                PixelTask::Detector => PageOptions { crop: 384, ..PageOptions::default() },
                 PixelTask::Refiner => {
                     PageOptions { decoys: 0.1, aged: 0.4, objects: 0.2, ..PageOptions::default() }
                 }

@@ -64,8 +64,9 @@ impl Page {
         }
         let damaged = damage(&clean, &options.recipe()?, seed)?;
         if task == PixelTask::Detector {
-            let mask = DamagedPixels::new(damaged.mask);
-            return Ok(Self { clean, shown: damaged.image, mask });
+            let is_reversed = random.chance(options.reversed);
+            let shown = if is_reversed { reversed(&clean, &damaged.image)? } else { damaged.image };
+            return Ok(Self { clean, shown, mask: DamagedPixels::new(damaged.mask) });
         }
         if task == PixelTask::Autoencoder {
             let hidden = hide(&clean, &damaged.mask)?;
@@ -103,6 +104,18 @@ impl Page {
         };
         Rect::new(x, y, side, side)
     }
+}
+
+/// The damage in its opposite tones: what lightens a pixel darkens it by as much, and the other way round.
+fn reversed(clean: &Image, damaged: &Image) -> Result<Image> {
+    let (Samples::U8(clean), Samples::U8(changed)) = (clean.samples(), damaged.samples()) else {
+        return Ok(damaged.clone());
+    };
+    let reverse = |(&clean, &changed): (&u8, &u8)| {
+        (2 * i16::from(clean) - i16::from(changed)).clamp(0, 255) as u8
+    };
+    let samples = clean.iter().zip(changed).map(reverse).collect();
+    Ok(Image::new(damaged.width(), damaged.height(), damaged.color(), Samples::U8(samples))?)
 }
 
 /// The picture with the masked pixels grey, as networks are shown what is to be repainted.

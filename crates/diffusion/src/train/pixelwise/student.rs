@@ -83,7 +83,7 @@ impl Student for PixelStudent {
     fn learn(&self, batch: &CropBatch, _: u64, gradients: &mut Gradients) -> Result<f64> {
         self.standardised.refresh()?;
         let (prediction, recording) = Recording::of(|| self.unet.forward(&batch.input))?;
-        let found = loss(self.task, &prediction.flatten_all()?.to_vec1::<f32>()?, batch);
+        let found = loss(self.task, &prediction.flatten_all()?.to_vec1::<f32>()?, batch)?;
         let gradient = Tensor::from_vec(found.gradient, prediction.shape(), &Device::Cpu)?;
         let store = recording.backward(&prediction, &gradient)?;
         gradients.take(&store)?;
