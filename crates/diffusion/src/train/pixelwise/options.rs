@@ -94,7 +94,7 @@ pub struct PageOptions {
     /// The share of pages that look like old prints ([`age`](imaging::damage::age)). Default: 0.5.
     pub aged: f64,
     /// The share of pages with things drawn in that look like damage and are none
-    /// ([`draw_decoys`](imaging::damage::draw_decoys)). Default: 0.5.
+    /// ([`draw_decoys`](imaging::damage::draw_decoys)). Default: 0.2.
     pub decoys: f64,
     /// The share of pages with a few [things that people make](imaging::damage::DecoyKind::Objects) drawn in, of which
     /// landscapes have none. Default: 0.4.
@@ -121,7 +121,7 @@ impl Default for PageOptions {
             severity: [0.0, 1.0],
             undamaged: 0.2,
             aged: 0.5,
-            decoys: 0.5,
+            decoys: 0.2,
             objects: 0.4,
             reversed: 0.25,
         }
