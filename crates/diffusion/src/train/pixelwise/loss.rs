@@ -99,7 +99,6 @@ fn detection(logits: &[f32], truth: &[f32], weights: &[Vec<f32>]) -> Loss {
             above += 2.0 * w * p * y;
             below += w * (p + y);
         }
-
         value += entropy / count + share * (1.0 - above / below);
         gradient.extend(pixels().map(|(x, y, w)| {
             let p = probability(x);
@@ -212,5 +211,27 @@ mod tests {
         assert!(loss(PixelTask::Detector, &right, &batch).unwrap().value < 1e-6);
         let right: Vec<f32> = batch.clean.iter().zip(&batch.shown).map(|(c, s)| c - s).collect();
         assert!((loss(PixelTask::Refiner, &right, &batch).unwrap().value + 40.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn thin_damage_counts_twice_and_invisible_damage_not_at_all() {
+        let side = 32;
+        let is_masked = |x: usize, y: usize| x == 4 || (x >= 16 && y >= 16);
+        let pixels = || (0..side * side).map(|at| (at % side, at / side));
+        let mask = pixels().map(|(x, y)| f32::from(is_masked(x, y))).collect();
+        let input = Tensor::zeros((1, side, side, 3), DType::F32, &Device::Cpu).unwrap();
+        let clean = vec![0.0; 3 * side * side];
+        // The upper half of the scratch is not to be seen.
+        let seen = |x, y| is_masked(x, y) && y >= 8;
+        let shown = pixels().flat_map(|(x, y)| [if seen(x, y) { 0.5 } else { 0.0 }; 3]).collect();
+        let weights = importance(&CropBatch { input, clean, mask, shown }).unwrap();
+        for (x, y) in pixels() {
+            let expected = match (x, y) {
+                (4, 0..8) => 0.0,
+                (4, _) => THIN_WEIGHT,
+                _ => 1.0,
+            };
+            assert_eq!(weights[0][y * side + x], expected, "{x}, {y}");
+        }
     }
 }

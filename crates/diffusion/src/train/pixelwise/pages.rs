@@ -172,3 +172,19 @@ impl<'a> Pages<'a> {
         self.made.values().nth(random.below(self.made.len().max(1)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reversed_damage_is_as_far_on_the_other_side() {
+        let image = |samples: Vec<u8>| Image::new(2, 1, ColorType::Rgb, Samples::U8(samples));
+        let clean = image(vec![100, 100, 100, 30, 200, 7]).unwrap();
+        let damaged = image(vec![100, 160, 40, 90, 90, 7]).unwrap();
+        let Samples::U8(samples) = reversed(&clean, &damaged).unwrap().samples().clone() else {
+            panic!("expected 8 bits")
+        };
+        assert_eq!(samples, [100, 40, 160, 0, 255, 7]);
+    }
+}
