@@ -116,14 +116,23 @@ def save(path: Path, task: str, config: dict, weights: dict[str, torch.Tensor]) 
     os.replace(part, path)
 
 
-def load(network: PixelUnet, path: Path, task: str) -> None:
-    """Takes the weights of a network of these widths and no more blocks: those that it lacks start by adding nothing."""
+def read(path: Path, task: str) -> tuple[dict, dict[str, torch.Tensor]]:
+    """The config and the weights, in f32, of a network that `save` or photomend wrote."""
     with safe_open(path, "pt") as file:
-        notes = json.loads((file.metadata() or {}).get(KEY, "{}"))
-    if notes.pop("task", None) != task or notes["widths"] != network.config["widths"]:
-        raise SystemExit(f"{path}: expected a {task} that photomend trained, of the widths {network.config['widths']}")
-    weights = {name: weight.float() for name, weight in load_file(path).items()}
+        config = json.loads((file.metadata() or {}).get(KEY, "{}"))
+    if config.pop("task", None) != task:
+        raise SystemExit(f"{path}: expected a {task} that photomend trained")
+    return config, {name: weight.float() for name, weight in load_file(path).items()}
+
+
+def load(path: Path, task: str, blocks: list[int]) -> PixelUnet:
+    """A network with at least so many blocks: those that the file lacks start by adding nothing."""
+    config, weights = read(path, task)
+    if len(config["blocks"]) != len(blocks):
+        raise SystemExit(f"{path}: expected {len(blocks)} resolutions, found {len(config['blocks'])}")
+    network = PixelUnet(config | {"blocks": [max(pair) for pair in zip(config["blocks"], blocks, strict=True)]})
     for name, module in network.named_modules():
         if isinstance(module, StandardConv2d) and (weight := weights.get(f"{name}.weight")) is not None:
             weights[f"{name}.gain"] = (weight.var((1, 2, 3), correction=0, keepdim=True) * weight[0].numel()).sqrt()
     network.load_state_dict(network.state_dict() | weights)
+    return network

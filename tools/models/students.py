@@ -30,9 +30,10 @@ class Pixelwise:
     config: dict
 
     def __init__(self, args: argparse.Namespace, device: torch.device) -> None:
-        network = pixel_unet.PixelUnet(self.config)
         if args.start_from:
-            pixel_unet.load(network, args.start_from, self.task)
+            network = pixel_unet.load(args.start_from, self.task, self.config["blocks"])
+        else:
+            network = pixel_unet.PixelUnet(self.config)
         self.network = network.to(device, memory_format=torch.channels_last)
 
     def save(self, out: Path, weights: dict[str, torch.Tensor]) -> None:

@@ -1,4 +1,4 @@
-//! The carried detector on photographs that it was not trained on, damaged by a generator that nothing was tuned on.
+//! The carried detector on photographs that it was not trained on, damaged by a generator that training knows nothing of.
 
 #[path = "../../imaging/tests/common/detection_scores.rs"]
 mod detection_scores;

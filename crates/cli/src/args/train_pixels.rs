@@ -147,7 +147,7 @@ pub(crate) struct PixelOptimizerArgs {
     #[arg(long, value_name = "LR", value_parser = number_in(0.0_f64..=10.0))]
     pub(crate) lr: Option<f64>,
 
-    /// Crops that go through the network together [default: 4 for a detector, else 16]
+    /// Crops that go through the network together [default: 2 for a detector, else 16]
     #[arg(long, value_name = "N")]
     pub(crate) batch_size: Option<usize>,
 }

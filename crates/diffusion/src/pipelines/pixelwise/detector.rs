@@ -16,7 +16,7 @@ use crate::error::{DiffusionError, Result};
 use crate::models::PixelUnet;
 
 /// The longest side of a tile's core. With its margins it is as large as the crops that the carried network learned from: its
-/// norms look at all of what is seen, and with larger tiles it found a tenth less.
+/// norms look at all of what is seen, and in tiles much larger than its crops a network found a tenth less.
 const SIDE: usize = 320;
 /// What is seen around it.
 const MARGIN: usize = 32;

@@ -17,7 +17,7 @@ pub(super) struct Loss {
 /// The loss of a task on a batch.
 ///
 /// # Errors
-/// None of a batch whose crops have pixels.
+/// Those of the morphology that tells thin damage from wide.
 pub(super) fn loss(task: PixelTask, prediction: &[f32], batch: &CropBatch) -> Result<Loss> {
     Ok(match task {
         PixelTask::Detector => detection(prediction, &batch.mask, &importance(batch)?),
