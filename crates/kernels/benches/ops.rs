@@ -71,6 +71,29 @@ mod frozen {
         timed(bencher, flop, || FrozenConv2d::new(&weight, stride, k / 2).forward(&xs));
     }
 
+    #[divan::bench(args = CONVOLUTIONS, sample_count = 25)]
+    fn conv2d_bf16(bencher: Bencher<'_, '_>, [inputs, outputs, side, k, stride]: [usize; 5]) {
+        let (xs, weight) = (random(&[1, side, side, inputs]), random(&[outputs, inputs, k, k]));
+        let [xs, weight] = [xs, weight].map(|tensor| tensor.to_dtype(DType::BF16));
+        let (xs, weight) = (xs.expect("a small tensor"), weight.expect("a small tensor"));
+        let weight = PackedWeight::new(&weight, None).expect("a small weight");
+        let xs = xs.to_dtype(weight.compute_dtype()).expect("a small tensor");
+        let flop = 2 * inputs * outputs * k * k * side * side / (stride * stride);
+        timed(bencher, flop, || FrozenConv2d::new(&weight, stride, k / 2).forward(&xs));
+    }
+
+    #[divan::bench(args = LINEARS, sample_count = 25)]
+    fn linear_bf16(bencher: Bencher<'_, '_>, [tokens, inputs, outputs]: [usize; 3]) {
+        let [xs, weight] =
+            [&[tokens, inputs], &[outputs, inputs]].map(|dims| random(dims).to_dtype(DType::BF16));
+        let (xs, weight) = (xs.expect("a small tensor"), weight.expect("a small tensor"));
+        let weight = PackedWeight::new(&weight, None).expect("a small weight");
+        let xs = xs.to_dtype(weight.compute_dtype()).expect("a small tensor");
+        timed(bencher, 2 * tokens * inputs * outputs, || {
+            kernels::linear_frozen(&xs, &weight, None)
+        });
+    }
+
     #[divan::bench(args = CONVOLUTIONS, sample_count = 5)]
     fn conv2d_backward(bencher: Bencher<'_, '_>, [inputs, outputs, side, k, stride]: [usize; 5]) {
         let (xs, weight) = (random(&[1, side, side, inputs]), random(&[outputs, inputs, k, k]));

@@ -16,6 +16,8 @@ use crate::tensors::{cpu, with_weights};
 pub(crate) const PAIR_COLUMNS: usize = 32;
 /// Depth of a step of pairs: a row of a tile.
 pub(crate) const PAIR_DEPTH: usize = 32;
+/// Steps whose taps are neighbours: 64 channels.
+pub(super) const PAIR_CHUNK: usize = 2;
 
 /// A frozen weight of a linear layer or a convolution with its bias, packed for a tier.
 ///
@@ -54,7 +56,8 @@ pub(crate) enum Values {
     F32(Aligned<f32>),
     Bf16(Aligned<bf16>),
     F16(Aligned<f16>),
-    /// Panels of `[tap][step of 32 channels][tile of 16 columns][pair of channels][column][which of the pair]`.
+    /// Panels of `[chunk of 64 channels][tap][step of 32 channels][tile of 16 columns][pair of channels][column][which of
+    /// the pair]`.
     Pairs(Aligned<bf16>),
 }
 

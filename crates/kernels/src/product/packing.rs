@@ -4,7 +4,7 @@ use candle_core::WithDType;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::packed::{Order, PAIR_COLUMNS, PAIR_DEPTH};
+use super::packed::{Order, PAIR_CHUNK, PAIR_COLUMNS, PAIR_DEPTH};
 use crate::buffer::Aligned;
 
 /// Channels whose part of a panel stays in the first-level cache while it is filled.
@@ -73,7 +73,7 @@ pub(super) fn pack_turned(order: &Order, weight: &[f32]) -> Aligned<f32> {
     packed
 }
 
-/// Panels of `[tap][step][tile][pair][column][which]`; depths and columns beyond the weight are zero.
+/// Panels of `[chunk of steps][tap][step][tile][pair][column][which]`; depths and columns beyond the weight are zero.
 ///
 /// # Panics
 /// If there are not as many weights as the order says.
@@ -96,7 +96,8 @@ pub(super) fn pack_pairs(order: &Order, weight: &[bf16]) -> Aligned<bf16> {
                 for (k, values) in row.chunks_exact(taps).enumerate() {
                     let within = pair_place(column, k);
                     for (tap, &value) in values.iter().enumerate() {
-                        to[(tap * steps + step) * PAIR_DEPTH * PAIR_COLUMNS + within] = value;
+                        let step = pair_step(taps, steps, tap, step);
+                        to[step * PAIR_DEPTH * PAIR_COLUMNS + within] = value;
                     }
                 }
             }
@@ -108,6 +109,15 @@ pub(super) fn pack_pairs(order: &Order, weight: &[bf16]) -> Aligned<bf16> {
 /// Numbers in a panel of pairs.
 pub(super) const fn pair_panel(order: &Order) -> usize {
     order.taps() * order.channels.div_ceil(PAIR_DEPTH) * PAIR_DEPTH * PAIR_COLUMNS
+}
+
+/// Where step `step` of the `steps` under tap `tap` is among the steps of a panel: all taps of a chunk of channels are
+/// neighbours, as what they read of the picture is in the first-level cache then.
+pub(super) const fn pair_step(taps: usize, steps: usize, tap: usize, step: usize) -> usize {
+    let (chunk, within) = (step / PAIR_CHUNK, step % PAIR_CHUNK);
+    let rest = steps - chunk * PAIR_CHUNK;
+    let size = if rest < PAIR_CHUNK { rest } else { PAIR_CHUNK };
+    chunk * PAIR_CHUNK * taps + tap * size + within
 }
 
 /// Where column `column` and depth `k` of a step are.

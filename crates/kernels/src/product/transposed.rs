@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::Block;
 use super::packed::{Order, Packed, Values};
-use super::packing::pair_panel;
+use super::packing::{pair_panel, pair_step};
 use crate::panel::{Element, MAX_VECTORS, MAX_WIDTH};
 use crate::simd::{MAX_LANES, Simd};
 
@@ -97,7 +97,8 @@ pub(super) unsafe fn pairs(packed: &Packed, blocks: &[Block], panel: usize, to: 
     for block in blocks {
         let tap = order.taps() - 1 - block.tap;
         for start in (block.start..block.start + block.len).step_by(32) {
-            let at = start / 32 * pair_panel(order) + (tap * steps + panel) * 1024;
+            let step = pair_step(order.taps(), steps, tap, panel);
+            let at = start / 32 * pair_panel(order) + step * 1024;
             let from = &values[at..at + 1024];
             // Two tiles, each of 16 outputs: row `p` holds the pair of channels `2 p`, `2 p + 1` of each output.
             for tile in 0..2 {

@@ -1,4 +1,4 @@
-//! AVX-512: 16 lanes, 32 registers.
+//! AVX-512: 16 lanes, 32 registers; with or without conversion to bf16.
 
 use std::arch::x86_64::*;
 
@@ -7,11 +7,11 @@ use half::bf16;
 use super::{Simd, avx2::transpose8};
 use crate::isa::Tier;
 
-/// Proof of AVX-512 F, BW, DQ and VL, and of AVX2, FMA and F16C.
+/// Proof of AVX-512 F, BW, DQ and VL, of AVX2, FMA and F16C, and if `BF16` of AVX-512 BF16.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512<const BF16: bool>(());
 
-impl Avx512 {
+impl<const BF16: bool> Avx512<BF16> {
     /// # Safety
     /// The processor has the instructions.
     pub(super) const unsafe fn new_unchecked() -> Self {
@@ -19,7 +19,7 @@ impl Avx512 {
     }
 }
 
-impl Simd for Avx512 {
+impl<const BF16: bool> Simd for Avx512<BF16> {
     type V = __m512;
     const TIER: Tier = Tier::Avx512;
     const LANES: usize = 16;
@@ -52,11 +52,27 @@ impl Simd for Avx512 {
     unsafe fn store_bf16(self, to: *mut bf16, x: __m512) {
         // SAFETY: the caller vouches for the pointer.
         unsafe {
+            if BF16 {
+                let rounded: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(x));
+                return _mm256_storeu_si256(to.cast(), rounded);
+            }
             let bits = _mm512_castps_si512(x);
             let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
             let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
             let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, half));
             _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(rounded));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_two_bf16(self, to: *mut bf16, low: __m512, high: __m512) {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe {
+            if BF16 {
+                let rounded: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
+                return _mm512_storeu_si512(to.cast(), rounded);
+            }
+            self.store_bf16(to, low);
+            self.store_bf16(to.add(Self::LANES), high);
         }
     }
     #[inline(always)]

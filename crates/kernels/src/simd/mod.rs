@@ -44,11 +44,23 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `LANES` numbers can be read at `from`.
     unsafe fn load_bf16(self, from: *const bf16) -> Self::V;
-    /// Rounds to nearest, ties to even.
+    /// Rounds to nearest, ties to even. A tier that has an instruction for it makes zeros of denormal numbers.
     ///
     /// # Safety
     /// `LANES` numbers can be written at `to`.
     unsafe fn store_bf16(self, to: *mut bf16, x: Self::V);
+    /// Rounds two registers into one place.
+    ///
+    /// # Safety
+    /// `2 · LANES` numbers can be written at `to`.
+    #[inline(always)]
+    unsafe fn store_two_bf16(self, to: *mut bf16, low: Self::V, high: Self::V) {
+        // SAFETY: the caller's word.
+        unsafe {
+            self.store_bf16(to, low);
+            self.store_bf16(to.add(Self::LANES), high);
+        }
+    }
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
@@ -100,7 +112,11 @@ pub(crate) fn dispatch<K: Kernel>(tier: Tier, kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-        fn on_avx512<K: Kernel>(kernel: K, simd: avx512::Avx512) -> K::Output {
+        fn on_avx512<K: Kernel>(kernel: K, simd: avx512::Avx512<false>) -> K::Output {
+            kernel.run(simd)
+        }
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
+        fn on_avx512_bf16<K: Kernel>(kernel: K, simd: avx512::Avx512<true>) -> K::Output {
             kernel.run(simd)
         }
         #[target_feature(enable = "avx2,fma,f16c")]
@@ -108,6 +124,10 @@ pub(crate) fn dispatch<K: Kernel>(tier: Tier, kernel: K) -> K::Output {
             kernel.run(simd)
         }
         match tier {
+            Tier::Amx | Tier::Avx512Bf16 if Tier::Avx512Bf16.is_available() => {
+                // SAFETY: the processor has the instructions.
+                return unsafe { on_avx512_bf16(kernel, avx512::Avx512::new_unchecked()) };
+            }
             Tier::Amx | Tier::Avx512Bf16 | Tier::Avx512 if Tier::Avx512.is_available() => {
                 // SAFETY: the processor has the instructions.
                 return unsafe { on_avx512(kernel, avx512::Avx512::new_unchecked()) };

@@ -15,6 +15,11 @@ pub(crate) trait Real: WithDType + Default {
     /// # Safety
     /// `LANES` numbers can be written at `to`.
     unsafe fn store<S: Simd>(simd: S, to: *mut Self, x: S::V);
+    /// Rounds two registers to nearest, one after the other in memory.
+    ///
+    /// # Safety
+    /// `2 · LANES` numbers can be written at `to`.
+    unsafe fn store_two<S: Simd>(simd: S, to: *mut Self, low: S::V, high: S::V);
     /// The numbers of a storage.
     ///
     /// # Errors
@@ -95,6 +100,14 @@ impl Real for f32 {
         // SAFETY: the caller's word.
         unsafe { simd.store(to, x) }
     }
+    #[inline(always)]
+    unsafe fn store_two<S: Simd>(simd: S, to: *mut Self, low: S::V, high: S::V) {
+        // SAFETY: the caller's word.
+        unsafe {
+            simd.store(to, low);
+            simd.store(to.add(S::LANES), high);
+        }
+    }
     fn slice(storage: &CpuStorage) -> Result<&[Self]> {
         match storage {
             CpuStorage::F32(values) => Ok(values),
@@ -116,6 +129,11 @@ impl Real for bf16 {
     unsafe fn store<S: Simd>(simd: S, to: *mut Self, x: S::V) {
         // SAFETY: the caller's word.
         unsafe { simd.store_bf16(to, x) }
+    }
+    #[inline(always)]
+    unsafe fn store_two<S: Simd>(simd: S, to: *mut Self, low: S::V, high: S::V) {
+        // SAFETY: the caller's word.
+        unsafe { simd.store_two_bf16(to, low, high) }
     }
     fn slice(storage: &CpuStorage) -> Result<&[Self]> {
         match storage {

@@ -1,20 +1,23 @@
 //! The bf16 engine: products of pairs of bf16, summed in f32, on AMX tiles or with AVX-512's dot products.
 //!
 //! A strip of 32 rows by a panel of 32 columns is summed over the whole depth in registers; only where a panel is
-//! larger than a part of the second-level cache is the depth cut into groups, between which sums wait in memory. AMX
+//! larger than a part of the second-level cache is the depth cut into groups, between which sums wait in memory. Under
+//! a kernel with taps, the depth goes through all taps of 64 channels before the next ones. AMX
 //! reads its tiles where the activations lie: 16 rows at equal distances ([`Map::in_tiles`](super::Map::in_tiles)).
 
 mod strip;
+mod tiles;
 
 use std::ops::Range;
 
 use half::bf16;
 use rayon::prelude::*;
 
-use self::strip::{Product, Run};
-use super::packed::{PAIR_COLUMNS, PAIR_DEPTH, Side, Values};
-use super::packing::pair_panel;
-use super::{Block, Call, Tasks, blocks, rows_in_task, transposed};
+use self::strip::{Run, on_registers};
+use self::tiles::{Meanwhile, Pipeline, Sums};
+use super::packed::{PAIR_CHUNK, PAIR_COLUMNS, PAIR_DEPTH, Side, Values};
+use super::packing::{pair_panel, pair_step};
+use super::{Block, Call, Tasks, rows_in_task, transposed};
 use crate::buffer::Buffer;
 use crate::isa::Tier;
 use crate::simd::amx::Tiles;
@@ -28,8 +31,8 @@ const TILE: usize = 16;
 const STEP: usize = PAIR_DEPTH * PAIR_COLUMNS;
 /// The most steps of a panel in a group: 384 kB.
 const GROUP_STEPS: usize = 192;
-/// Lines of 64 bytes in a step.
-const STEP_LINES: usize = STEP * 2 / 64;
+/// Numbers in a cache line.
+const LINE: usize = 32;
 
 /// Multiplies and finishes all rows.
 ///
@@ -47,6 +50,7 @@ pub(crate) fn multiply(call: &Call<'_, bf16>) {
     }
     assert!(count.is_multiple_of(TILE), "whole tiles");
     let depth = side.depth().next_multiple_of(PAIR_DEPTH);
+    assert!(depth > 0 && !taps.is_empty(), "something to multiply");
     let reach = rows.offset(count - 1) + taps.iter().max().unwrap_or(&0) + depth;
     assert!(reach <= a.len(), "the rows lie in the activations");
     if let Some((low, up)) = extra {
@@ -55,9 +59,7 @@ pub(crate) fn multiply(call: &Call<'_, bf16>) {
         assert_eq!(up.columns(), side.columns(), "the same columns");
         assert!(low.len() >= count * up_depth, "a row of the other product for each row");
     }
-    // A block is one tap, or a group's part of one.
-    let depths = blocks(taps.len(), depth, GROUP_STEPS * PAIR_DEPTH, PAIR_DEPTH);
-    let groups = group(&depths);
+    let groups = groups(taps.len(), depth);
     let panels = side.columns().div_ceil(PAIR_COLUMNS);
     let tasks = Tasks::new(count, rows_in_task(2 * rows.stride(), STRIP), panels, 8);
     (0..tasks.count()).into_par_iter().with_max_len(1).for_each_init(
@@ -69,19 +71,25 @@ pub(crate) fn multiply(call: &Call<'_, bf16>) {
     );
 }
 
-/// Blocks whose part of a panel is read by all rows of a task before the next one's.
-fn group(depths: &[Block]) -> Vec<Vec<Block>> {
+/// The depth of `taps` by `channels` in the order of a panel ([`pair_step`]), cut into groups of steps that all rows of a
+/// task meet before the next ones.
+fn groups(taps: usize, channels: usize) -> Vec<Vec<Block>> {
+    // Without taps there is no picture to keep in the cache.
+    let most = if taps == 1 { GROUP_STEPS } else { PAIR_CHUNK } * PAIR_DEPTH;
     let mut groups: Vec<Vec<Block>> = vec![Vec::new()];
     let mut steps = 0;
-    for &block in depths {
-        let more = block.len.div_ceil(PAIR_DEPTH);
-        if steps + more > GROUP_STEPS && steps > 0 {
-            groups.push(Vec::new());
-            steps = 0;
-        }
-        steps += more;
-        if let Some(group) = groups.last_mut() {
-            group.push(block);
+    for start in (0..channels).step_by(most) {
+        for tap in 0..taps {
+            let block = Block { tap, start, len: most.min(channels - start) };
+            let more = block.len.div_ceil(PAIR_DEPTH);
+            if steps + more > GROUP_STEPS && steps > 0 {
+                groups.push(Vec::new());
+                steps = 0;
+            }
+            steps += more;
+            if let Some(group) = groups.last_mut() {
+                group.push(block);
+            }
         }
     }
     groups
@@ -89,12 +97,27 @@ fn group(depths: &[Block]) -> Vec<Vec<Block>> {
 
 #[derive(Default)]
 struct Scratch {
-    offsets: Vec<usize>,
+    tiles: Vec<usize>,
     targets: Vec<usize>,
+    spans: Vec<Span>,
     weights: Buffer,
     extra_weights: Buffer,
     sums: Buffer,
-    runs: Vec<Run>,
+}
+
+/// Neighbouring steps of the depth: where they start within a row, and how many there are.
+#[derive(Clone, Copy)]
+struct Span {
+    within: usize,
+    steps: usize,
+}
+
+/// Another product's steps that ride along.
+#[derive(Clone, Copy)]
+struct Extra<'a> {
+    low: &'a [bf16],
+    steps: usize,
+    weights: *const bf16,
 }
 
 struct Task<'a> {
@@ -112,82 +135,217 @@ impl Kernel for Task<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { tier, call, groups, rows, panels, scratch } = self;
-        let Scratch { offsets, targets, weights, extra_weights, sums, runs } = scratch;
-        let tiles = rows.len() / TILE;
-        offsets.clear();
+        let Scratch { tiles, targets, spans, weights, extra_weights, sums } = scratch;
+        let count = rows.len() / TILE;
+        tiles.clear();
         targets.clear();
-        offsets.extend((0..tiles).map(|tile| call.rows.offset(rows.start + tile * TILE)));
+        tiles.extend((0..count).map(|tile| call.rows.offset(rows.start + tile * TILE)));
         targets.extend(rows.clone().map(|row| call.rows.target(row)));
-        let strips = tiles.div_ceil(2);
-        let sums = sums.reserve(if groups.len() > 1 { strips } else { 1 } * STRIP * PAIR_COLUMNS);
+        let strips = count.div_ceil(2);
+        // Two strips' in turn: one is finished while the next one is multiplied.
+        let room = if groups.len() > 1 { strips } else { 2 };
+        let sums = sums.reserve(room * STRIP * PAIR_COLUMNS);
         // SAFETY: `multiply` checked that the tier is there.
-        let _configured = (tier == Tier::Amx).then(|| unsafe { Tiles::configure() });
-        for panel in panels.clone() {
+        let mut pipeline =
+            (tier == Tier::Amx).then(|| Pipeline::new(unsafe { Tiles::configure() }));
+        let mut finishing =
+            Finishing { simd, call, strip: None, ahead: std::ptr::null(), lines: 0 };
+        let mut turn = 0;
+        let together = panels_together(groups, strips);
+        for first in panels.clone().step_by(together) {
+            let panels = first..(first + together).min(panels.end);
             for (number, group) in groups.iter().enumerate() {
                 let last = number + 1 == groups.len();
-                let steps = group.iter().map(|block| block.len.div_ceil(PAIR_DEPTH)).sum();
+                spans.clear();
+                spans.extend(group.iter().map(|block| Span {
+                    within: call.taps[block.tap] + block.start,
+                    steps: block.len.div_ceil(PAIR_DEPTH),
+                }));
+                let steps: usize = spans.iter().map(|span| span.steps).sum();
                 // SAFETY: the group is the side's; `multiply` checked the tier.
-                let b = unsafe { panel_of(&call.side, group, steps, panel, weights) };
+                let b = unsafe { panels_of(&call.side, group, steps, panels.clone(), weights) };
                 let extra = call.extra.filter(|_| last).map(|(low, up)| {
                     let steps = up.depth().div_ceil(PAIR_DEPTH);
                     let block = [Block { tap: 0, start: 0, len: steps * PAIR_DEPTH }];
                     // SAFETY: as above.
-                    (low, steps, unsafe { panel_of(&up, &block, steps, panel, extra_weights) })
+                    let weights =
+                        unsafe { panels_of(&up, &block, steps, panels.clone(), extra_weights) };
+                    Extra { low, steps, weights }
                 });
-                // What comes next is fetched meanwhile, evenly over the strips.
+                // What comes next is fetched meanwhile, evenly over the steps.
                 let ahead = match call.side {
-                    Side::Forward(_) => b.wrapping_add(steps * STEP),
+                    Side::Forward(_) => b.wrapping_add(panels.len() * steps * STEP),
                     Side::Transposed(_) => std::ptr::null(),
                 };
-                for strip in 0..strips {
-                    let present = (tiles - 2 * strip).min(2);
-                    strip_runs(call, offsets, rows.start, strip, present, group, b, extra, runs);
-                    let at = if groups.len() > 1 { strip * STRIP * PAIR_COLUMNS } else { 0 };
-                    let product = Product {
-                        runs,
-                        both: present == 2,
-                        // SAFETY: inside the sums.
-                        sums: unsafe { sums.add(at) },
-                        accumulate: number > 0,
-                        ahead: ahead.wrapping_add(strip * steps * STEP / strips),
-                        lines: if ahead.is_null() { 0 } else { STEP_LINES.div_ceil(strips) },
+                finishing.lines = if ahead.is_null() { 0 } else { (STEP / LINE).div_ceil(strips) };
+                for (at, (strip, panel)) in (0..strips)
+                    .flat_map(|strip| panels.clone().map(move |panel| (strip, panel)))
+                    .enumerate()
+                {
+                    let both = 2 * strip + 1 < count;
+                    let bases = [2 * strip, 2 * strip + usize::from(both)];
+                    let rows_at = bases.map(|tile| rows.start + tile * TILE);
+                    let bases = bases.map(|tile| call.a.as_ptr().wrapping_add(tiles[tile]));
+                    let b = b.wrapping_add((panel - first) * steps * STEP);
+                    let extra = extra.map(|extra| Extra {
+                        weights: extra.weights.wrapping_add((panel - first) * extra.steps * STEP),
+                        ..extra
+                    });
+                    let runs = runs(call, spans, bases, b, extra, rows_at);
+                    let all_steps = steps + extra.map_or(0, |extra| extra.steps);
+                    finishing.ahead = ahead.wrapping_add(at * steps * STEP / strips);
+                    let at = if groups.len() > 1 { strip } else { turn % 2 };
+                    turn += 1;
+                    // SAFETY: inside the sums.
+                    let at = unsafe { sums.add(at * STRIP * PAIR_COLUMNS) };
+                    let next = Strip {
+                        targets: &targets[strip * STRIP..][..if both { STRIP } else { TILE }],
+                        columns: panel * PAIR_COLUMNS..(panel + 1) * PAIR_COLUMNS,
+                        sums: at,
+                        done: 0,
                     };
-                    // SAFETY: the tier is there, tiles are configured, and the runs lie in the activations and weights.
+                    // SAFETY: the tier is there, and the runs lie in the activations and weights; sums that are finished
+                    // are a strip of this task's, and stored.
                     unsafe {
-                        match tier {
-                            Tier::Amx => product.on_tiles(),
-                            _ => product.on_registers(),
-                        }
-                    }
-                    if last {
-                        let columns = panel * PAIR_COLUMNS..(panel + 1) * PAIR_COLUMNS;
-                        let targets = &targets[strip * STRIP..][..present * TILE];
-                        // SAFETY: the sums are a strip; the rest is the caller's word.
-                        unsafe {
-                            call.epilogue.finish(
-                                simd,
-                                targets,
-                                columns,
-                                product.sums,
-                                PAIR_COLUMNS,
-                            );
+                        match &mut pipeline {
+                            Some(pipeline) => {
+                                let to = Sums { at, both };
+                                pipeline.multiply(runs, all_steps, to, number > 0, &mut finishing);
+                                finishing.rest();
+                                finishing.strip = last.then_some(next);
+                            }
+                            None => {
+                                on_registers(runs, 1 + usize::from(both), at, number > 0);
+                                finishing.strip = last.then_some(next);
+                                finishing.rest();
+                            }
                         }
                     }
                 }
             }
         }
+        if let Some(pipeline) = &mut pipeline {
+            // SAFETY: the last strip's sums, of this task.
+            unsafe {
+                pipeline.flush();
+                finishing.rest();
+            }
+        }
     }
 }
 
-/// The steps of a panel for a group, where they lie or in scratch.
+/// A strip whose product is done.
+struct Strip<'a> {
+    targets: &'a [usize],
+    columns: Range<usize>,
+    /// 32 rows of 32 columns.
+    sums: *const f32,
+    /// Rows that are finished.
+    done: usize,
+}
+
+/// What is left to do to the strip before, and memory to fetch.
+struct Finishing<'a, S> {
+    simd: S,
+    call: &'a Call<'a, bf16>,
+    strip: Option<Strip<'a>>,
+    ahead: *const bf16,
+    /// Lines of 64 bytes to fetch a step.
+    lines: usize,
+}
+
+impl<S: Simd> Finishing<'_, S> {
+    /// Finishes rows up to `end`.
+    ///
+    /// # Safety
+    /// The sums are stored, and the output is there ([`Epilogue::finish`](super::Epilogue::finish)).
+    #[inline(always)]
+    unsafe fn rows(&mut self, end: usize) {
+        let Some(strip) = &mut self.strip else { return };
+        let end = end.min(strip.targets.len());
+        if strip.done < end {
+            let targets = &strip.targets[strip.done..end];
+            let sums = strip.sums.wrapping_add(strip.done * PAIR_COLUMNS);
+            strip.done = end;
+            let columns = strip.columns.clone();
+            // SAFETY: the caller's word.
+            unsafe { self.call.epilogue.finish(self.simd, targets, columns, sums, PAIR_COLUMNS) };
+        }
+    }
+
+    /// Finishes all rows.
+    ///
+    /// # Safety
+    /// That of `rows`.
+    #[inline(always)]
+    unsafe fn rest(&mut self) {
+        // SAFETY: the caller's word.
+        unsafe { self.rows(STRIP) };
+        self.strip = None;
+    }
+}
+
+impl<S: Simd> Meanwhile for Finishing<'_, S> {
+    #[inline(always)]
+    unsafe fn work(&mut self, part: usize, of: usize) {
+        for _ in 0..self.lines {
+            // SAFETY: a prefetch may point anywhere.
+            unsafe {
+                use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+                _mm_prefetch::<_MM_HINT_T1>(self.ahead.cast());
+            }
+            self.ahead = self.ahead.wrapping_add(LINE);
+        }
+        // SAFETY: the caller's word.
+        unsafe { self.rows((STRIP * part).div_ceil(of)) };
+    }
+}
+
+/// What a strip is multiplied with: tiles of rows start at `bases` in the activations, and are rows `rows` of the call.
+#[inline(always)]
+fn runs<'a>(
+    call: &'a Call<'_, bf16>,
+    spans: &'a [Span],
+    bases: [*const bf16; 2],
+    weights: *const bf16,
+    extra: Option<Extra<'a>>,
+    rows: [usize; 2],
+) -> impl Iterator<Item = Run> + Clone + 'a {
+    let stride = 2 * call.rows.stride();
+    let mut next = weights;
+    let main = spans.iter().map(move |span| {
+        let weights = next;
+        next = next.wrapping_add(span.steps * STEP);
+        let tiles = bases.map(|base| base.wrapping_add(span.within));
+        Run { tiles, stride, steps: span.steps, weights }
+    });
+    main.chain(extra.map(move |Extra { low, steps, weights }| {
+        let depth = steps * PAIR_DEPTH;
+        let tiles = rows.map(|row| low[row * depth..].as_ptr());
+        Run { tiles, stride: 2 * depth, steps, weights }
+    }))
+}
+
+/// Panels that each strip meets before the next one: several, if a strip's rows stay in the first-level cache meanwhile,
+/// and the panels in the second-level one.
+fn panels_together(groups: &[Vec<Block>], strips: usize) -> usize {
+    /// Of the first-level cache, for 32 rows.
+    const STRIP_STEPS: usize = 12;
+    let [group] = groups else { return 1 };
+    let steps: usize = group.iter().map(|block| block.len.div_ceil(PAIR_DEPTH)).sum();
+    if steps <= STRIP_STEPS && strips > 1 { GROUP_STEPS / steps.max(1) } else { 1 }
+}
+
+/// The steps of neighbouring panels for a group, where they lie or in scratch. If they are several, the group is all
+/// steps.
 ///
 /// # Safety
 /// The blocks were cut for this side, and AVX-512 is there.
-unsafe fn panel_of(
+unsafe fn panels_of(
     side: &Side<'_>,
     group: &[Block],
     steps: usize,
-    panel: usize,
+    panels: Range<usize>,
     scratch: &mut Buffer,
 ) -> *const bf16 {
     match side {
@@ -195,49 +353,18 @@ unsafe fn panel_of(
             let Values::Pairs(values) = &packed.values else { unreachable!("packed in pairs") };
             let order = &packed.order;
             let per_tap = order.channels.div_ceil(PAIR_DEPTH);
-            let first = group[0].tap * per_tap + group[0].start / PAIR_DEPTH;
-            let start = panel * pair_panel(order) + first * STEP;
-            values.as_slice()[start..start + steps * STEP].as_ptr()
+            let Block { tap, start, .. } = group[0];
+            let first = pair_step(order.taps(), per_tap, tap, start / PAIR_DEPTH);
+            let start = panels.start * pair_panel(order) + first * STEP;
+            values.as_slice()[start..start + panels.len() * steps * STEP].as_ptr()
         }
         Side::Transposed(packed) => {
-            let to = scratch.reserve_of::<bf16>(steps * STEP);
-            // SAFETY: there is room for all steps.
-            unsafe { transposed::pairs(packed, group, panel, to) };
+            let to = scratch.reserve_of::<bf16>(panels.len() * steps * STEP);
+            for (at, panel) in panels.enumerate() {
+                // SAFETY: there is room for all steps.
+                unsafe { transposed::pairs(packed, group, panel, to.add(at * steps * STEP)) };
+            }
             to
         }
-    }
-}
-
-/// What a strip is multiplied with.
-#[expect(clippy::too_many_arguments, reason = "the loop's state, in one place")]
-fn strip_runs(
-    call: &Call<'_, bf16>,
-    offsets: &[usize],
-    first_row: usize,
-    strip: usize,
-    present: usize,
-    group: &[Block],
-    b: *const bf16,
-    extra: Option<(&[bf16], usize, *const bf16)>,
-    runs: &mut Vec<Run>,
-) {
-    runs.clear();
-    let (first, second) = (2 * strip, 2 * strip + present - 1);
-    let mut weights = b;
-    for block in group {
-        let within = call.taps[block.tap] + block.start;
-        let steps = block.len.div_ceil(PAIR_DEPTH);
-        runs.push(Run {
-            tiles: [first, second].map(|tile| call.a[offsets[tile] + within..].as_ptr()),
-            stride: 2 * call.rows.stride(),
-            steps,
-            weights,
-        });
-        weights = weights.wrapping_add(steps * STEP);
-    }
-    if let Some((low, steps, weights)) = extra {
-        let depth = steps * PAIR_DEPTH;
-        let tiles = [first, second].map(|tile| low[(first_row + tile * TILE) * depth..].as_ptr());
-        runs.push(Run { tiles, stride: 2 * depth, steps, weights });
     }
 }
