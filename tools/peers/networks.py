@@ -4,7 +4,8 @@
 
 The networks have the size of Stable Diffusion 1.5 for inpainting at 512x512 and random weights, as in `photomend bench`.
 Once one is loaded, compiled and has run, a line of JSON says so. Each line with a number N on standard input is then answered
-with a line of JSON: the median seconds of N runs after one that is not timed, and the most memory held since it was loaded.
+with a line of JSON: the median seconds of N runs after one that is not timed, the fewest, and the most memory held since it was
+loaded.
 Needs torch, diffusers, transformers, peft and openvino (`setup.sh`).
 """
 
@@ -140,7 +141,7 @@ def in_openvino(stage: str, dtype: str, threads: int) -> Work:
 
     # Which of its settings is the faster one depends on the machine.
     hints: list[dict[str, str]] = [{}, {"PERFORMANCE_HINT": "LATENCY"}]
-    return compiled(min(hints, key=lambda hint: median_seconds(compiled(hint), 2)))
+    return compiled(min(hints, key=lambda hint: min(timed(compiled(hint), 3))))
 
 
 def in_peft(dtype: torch.dtype, checkpointing: bool) -> Work:
@@ -185,15 +186,15 @@ def load(peer: str, stage: str, dtype: str, threads: int) -> Work:
     return in_torch(stage, DTYPES[dtype], compiled=peer == "torch-compile")
 
 
-def median_seconds(work: Work, runs: int) -> float:
-    """The median of some runs after one that is not timed."""
+def timed(work: Work, runs: int) -> list[float]:
+    """The seconds of some runs after one that is not timed."""
     work()
     seconds = []
     for _ in range(runs):
         started = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
+    return seconds
 
 
 def reset_peak() -> None:
@@ -234,8 +235,8 @@ def main() -> None:
     answer(versions={name: version(name) for name in packages.get(peer, ["torch", "diffusers"])})
     reset_peak()
     for line in sys.stdin:
-        seconds = median_seconds(work, int(line))
-        answer(seconds=seconds, peak_bytes=peak_bytes())
+        seconds = timed(work, int(line))
+        answer(seconds=statistics.median(seconds), fastest=min(seconds), peak_bytes=peak_bytes())
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ mod attention {
         forward(bencher, sizes, DType::F32);
     }
 
-    #[divan::bench(args = ATTENTIONS, sample_count = 5)]
+    #[divan::bench(args = ATTENTIONS, sample_count = 25)]
     fn ours_bf16(bencher: Bencher<'_, '_>, sizes: [usize; 4]) {
         forward(bencher, sizes, DType::BF16);
     }

@@ -45,16 +45,20 @@ const CASES: [[usize; 5]; 8] = [
     [2, 140, 270, 16, 7],
 ];
 
-/// Queries, keys and values that differ enough for some queries to look at almost one key, representable in `dtype`.
+/// Queries and keys that differ enough for some queries to look at almost one key, and such that no score is large.
+const LENGTHS: [f64; 2] = [4.0, 0.7];
+
+/// Queries, keys and values, representable in `dtype`; the former two are multiplied by `length`.
 fn inputs(
     numbers: &mut Numbers,
     [b, n, m, heads, d]: [usize; 5],
+    length: f64,
     dtype: DType,
 ) -> Result<[Var; 3]> {
     let mut random = |rows: usize, size: f64| {
         Var::from_tensor(&(numbers.tensor(&[b, rows, heads * d])? * size)?.to_dtype(dtype)?)
     };
-    Ok([random(n, 4.0)?, random(m, 4.0)?, random(m, 1.0)?])
+    Ok([random(n, length)?, random(m, length)?, random(m, 1.0)?])
 }
 
 /// The output of attention and the gradients of its inputs, all f32, where `pull` is the gradient of the output.
@@ -75,9 +79,9 @@ fn with_gradients(
 fn values_and_gradients_are_those_of_the_definition() -> Result<()> {
     let mut numbers = Numbers::new(30);
     for (dtype, tolerances) in [(DType::F32, [1e-5, 2e-5]), (DType::BF16, [8e-3, 1.5e-2])] {
-        for sizes in CASES {
+        for (sizes, length) in CASES.into_iter().flat_map(|sizes| LENGTHS.map(|l| (sizes, l))) {
             let [b, n, m, heads, d] = sizes;
-            let vars = inputs(&mut numbers, sizes, dtype)?;
+            let vars = inputs(&mut numbers, sizes, length, dtype)?;
             let scale = (d as f64).powf(-0.5);
             let bias = if n == m { Some(causal(n)?) } else { None };
             let pull = numbers.tensor(&[b, n, heads * d])?.to_dtype(dtype)?;
@@ -104,18 +108,20 @@ fn values_and_gradients_are_those_of_the_definition() -> Result<()> {
 fn bf16_rounds_weights_and_output_only() -> Result<()> {
     let mut numbers = Numbers::new(33);
     let sizes @ [_, _, _, heads, d] = [1, 64, 200, 2, 40];
-    let [q, k, v] = inputs(&mut numbers, sizes, DType::BF16)?;
     let scale = (d as f64).powf(-0.5);
     let f32 = |tensor: &Tensor| tensor.to_dtype(DType::F32);
-    let exact = plain(&f32(&q)?, &f32(&k)?, &f32(&v)?, heads, scale, None)?;
-    let error = |found: &Tensor| -> Result<f32> {
-        (f32(found)? - &exact)?.sqr()?.mean_all()?.sqrt()?.to_scalar()
-    };
-    let rounded = error(&exact.to_dtype(DType::BF16)?)?;
-    for tier in tiers() {
-        let found = error(&attention_on(tier, &q, &k, &v, heads, scale, None)?)?;
-        // Weights are rounded by as much as outputs; averaged over keys, that costs less than rounding an output.
-        assert!(found <= 1.5 * rounded, "{tier}: {found}, against {rounded} of the output alone");
+    for length in LENGTHS {
+        let [q, k, v] = inputs(&mut numbers, sizes, length, DType::BF16)?;
+        let exact = plain(&f32(&q)?, &f32(&k)?, &f32(&v)?, heads, scale, None)?;
+        let error = |found: &Tensor| -> Result<f32> {
+            (f32(found)? - &exact)?.sqr()?.mean_all()?.sqrt()?.to_scalar()
+        };
+        let rounded = error(&exact.to_dtype(DType::BF16)?)?;
+        for tier in tiers() {
+            let found = error(&attention_on(tier, &q, &k, &v, heads, scale, None)?)?;
+            // Weights are rounded by as much as outputs; averaged over keys, that costs less than rounding an output.
+            assert!(found <= 1.5 * rounded, "{tier}: {found}, against {rounded} of the output");
+        }
     }
     Ok(())
 }
@@ -157,7 +163,7 @@ fn views_of_one_tensor_are_read_where_they_lie() -> Result<()> {
 #[test]
 fn scales_may_be_zero_or_negative() -> Result<()> {
     let mut numbers = Numbers::new(35);
-    let [q, k, v] = inputs(&mut numbers, [1, 5, 40, 1, 16], DType::BF16)?;
+    let [q, k, v] = inputs(&mut numbers, [1, 5, 40, 1, 16], LENGTHS[0], DType::BF16)?;
     let f32 = |tensor: &Tensor| tensor.to_dtype(DType::F32);
     for scale in [0.0, -0.25] {
         let expected = plain(&f32(&q)?, &f32(&k)?, &f32(&v)?, 1, scale, None)?;
@@ -172,8 +178,10 @@ fn scales_may_be_zero_or_negative() -> Result<()> {
 #[test]
 fn what_is_not_a_number_is_seen() -> Result<()> {
     let mut numbers = Numbers::new(36);
-    for dtype in [DType::F32, DType::BF16] {
-        let [q, k, v] = inputs(&mut numbers, [1, 3, 40, 1, 16], dtype)?;
+    for (dtype, length) in
+        [DType::F32, DType::BF16].into_iter().flat_map(|d| LENGTHS.map(|l| (d, l)))
+    {
+        let [q, k, v] = inputs(&mut numbers, [1, 3, 40, 1, 16], length, dtype)?;
         let broken = (k.narrow(1, 0, 1)? * f64::NAN)?;
         let k = Tensor::cat(&[&broken, &k.narrow(1, 1, 39)?], 1)?;
         for tier in tiers() {
@@ -189,7 +197,7 @@ fn what_is_not_a_number_is_seen() -> Result<()> {
 fn threads_do_not_change_a_bit() -> Result<()> {
     let mut numbers = Numbers::new(37);
     for dtype in [DType::F32, DType::BF16] {
-        let vars = inputs(&mut numbers, [1, 150, 300, 2, 20], dtype)?;
+        let vars = inputs(&mut numbers, [1, 150, 300, 2, 20], LENGTHS[1], dtype)?;
         let pull = numbers.tensor(&[1, 150, 40])?.to_dtype(dtype)?;
         for tier in tiers() {
             let on = |threads: usize| -> Result<[Tensor; 4]> {

@@ -30,6 +30,8 @@ pub(crate) use self::epilogue::Epilogue;
 pub use self::packed::PackedWeight;
 pub(crate) use self::packed::{Packed, Side};
 pub(crate) use self::rows::{Map, Rows};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use self::transposed::transpose16;
 
 /// Rows of activations times packed weights, another product's share beside them, and what comes after.
 pub(crate) struct Call<'a, T> {

@@ -39,7 +39,8 @@ pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::V) -> S::V {
     let one = simd.splat(1.0);
     let negated = simd.min(simd.sub(simd.zero(), x), simd.splat(30.0));
     let least = simd.splat(9.4e-14); // above the sigmoid of -30
-    simd.max(simd.sub(simd.div(one, simd.add(one, exp(simd, negated))), least), simd.zero())
+    let sigmoid = simd.quotient(one, simd.add(one, exp(simd, negated)));
+    simd.max(simd.sub(sigmoid, least), simd.zero())
 }
 
 /// The error function: an odd rational function on `[-4, 4]`, outside which erf is ±1 in f32.
@@ -59,7 +60,7 @@ pub(crate) fn erf<S: Simd>(simd: S, x: S::V) -> S::V {
         [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329_2e-3, -1.426_473_9e-2];
     let x = simd.min(simd.max(x, simd.splat(-4.0)), simd.splat(4.0));
     let x2 = simd.mul(x, x);
-    simd.div(simd.mul(x, horner(simd, x2, ALPHA)), horner(simd, x2, BETA))
+    simd.quotient(simd.mul(x, horner(simd, x2, ALPHA)), horner(simd, x2, BETA))
 }
 
 /// The polynomial with these coefficients, the highest first. A function: a closure may be compiled apart, without the

@@ -42,7 +42,8 @@ pub(crate) fn run(args: &BenchArgs, context: &Context) -> anyhow::Result<Outcome
 
     // 3. the table
     let repeat = timer.most_runs();
-    let (peak_rss_bytes, peak_rss_bytes_by_stage) = timer.into_memory().finish();
+    let (memory, fastest_s_by_stage) = timer.finish();
+    let (peak_rss_bytes, peak_rss_bytes_by_stage) = memory.finish();
     let on_cpu = load.as_ref().is_some_and(|load| load.device.is_cpu());
     let report = Report {
         threads: rayon::current_num_threads(),
@@ -53,6 +54,7 @@ pub(crate) fn run(args: &BenchArgs, context: &Context) -> anyhow::Result<Outcome
         isa: on_cpu.then(instruction_set),
         dtype: load.as_ref().map(|load| load.dtype.as_str()),
         compute_dtype: load.as_ref().map(|load| load.compute_dtype().as_str()),
+        fastest_s_by_stage,
         peak_rss_bytes,
         peak_rss_bytes_by_stage,
     };
@@ -77,6 +79,8 @@ struct Report {
     isa: Option<&'static str>,
     dtype: Option<&'static str>,
     compute_dtype: Option<&'static str>,
+    /// The shortest run of each stage: on a shared machine, the one that was disturbed least.
+    fastest_s_by_stage: BTreeMap<String, f64>,
     peak_rss_bytes: Option<u64>,
     /// While each stage ran, by the name that `--only` takes.
     peak_rss_bytes_by_stage: BTreeMap<String, u64>,

@@ -1,6 +1,7 @@
 //! How a stage is timed.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use imaging::{ImagingError, Observer};
@@ -20,6 +21,8 @@ pub(super) struct Timer<'a> {
     runs: u16,
     budget: f64,
     memory: RefCell<PeakMemory>,
+    /// The shortest run of each stage, in seconds.
+    fastest: RefCell<BTreeMap<String, f64>>,
     pub(super) context: &'a Context,
 }
 
@@ -28,16 +31,16 @@ impl<'a> Timer<'a> {
     pub(super) fn new(repeat: Option<u16>, context: &'a Context) -> Self {
         let budget = if repeat.is_some() { f64::INFINITY } else { DEFAULT_BUDGET };
         let runs = repeat.unwrap_or(DEFAULT_RUNS);
-        Self { runs, budget, memory: RefCell::default(), context }
+        Self { runs, budget, memory: RefCell::default(), fastest: RefCell::default(), context }
     }
 
     pub(super) const fn most_runs(&self) -> u16 {
         self.runs
     }
 
-    /// What the stages have held so far.
-    pub(super) fn into_memory(self) -> PeakMemory {
-        self.memory.into_inner()
+    /// What the stages have held so far, and the shortest run of each by the name that `--only` takes.
+    pub(super) fn finish(self) -> (PeakMemory, BTreeMap<String, f64>) {
+        (self.memory.into_inner(), self.fastest.into_inner())
     }
 
     /// The median of what `measure` returns, in seconds.
@@ -67,7 +70,12 @@ impl<'a> Timer<'a> {
         self.memory.borrow_mut().begin();
         self.check(stage, 0)?;
         let first = timed()?;
-        let seconds = if first > self.budget { first } else { self.runs_of(stage, timed)? };
+        let seconds = if first > self.budget {
+            self.note(stage, &[first]);
+            first
+        } else {
+            self.runs_of(stage, timed)?
+        };
         self.memory.borrow_mut().end(stage);
         Ok(seconds)
     }
@@ -86,7 +94,13 @@ impl<'a> Timer<'a> {
             self.check(stage, run)?;
             seconds.push(measure()?);
         }
+        self.note(stage, &seconds);
         Ok(median(&mut seconds))
+    }
+
+    fn note(&self, stage: Stage, seconds: &[f64]) {
+        let fastest = seconds.iter().copied().fold(f64::INFINITY, f64::min);
+        self.fastest.borrow_mut().insert(stage.name(), fastest);
     }
 
     /// Shows which run of a stage it is; an error if the user asked to stop.

@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 use half::bf16;
 use rayon::prelude::*;
 
+use super::bounded::{Keys, Panel};
 use super::pack::{Form, PackTiles};
 use super::softmax::{add_bias, exp2, fade_sums, maxima, weigh, write_logs};
 use super::{Features, Grid, Product, TILE};
@@ -30,18 +31,35 @@ pub(in crate::attention) fn forward(
     sizes: &Sizes,
     [q, k, v]: [View<'_, bf16>; 3],
 ) -> (Vec<bf16>, Option<Vec<f32>>) {
-    let packed = &Packed::new(op, sizes, &k, &v);
     let mut out = vec![bf16::ZERO; sizes.batch * sizes.queries * sizes.inner()];
     let mut logs = op.keep.then(|| vec![0.0; sizes.all_heads() * sizes.padded_queries()]);
     let shared = Target::new(out.as_mut_ptr());
     let shared_logs = logs.as_deref_mut().map(|logs| Target::new(logs.as_mut_ptr()));
     let panels = sizes.queries.div_ceil(WIDTH);
-    (0..sizes.all_heads() * panels).into_par_iter().for_each(|task| {
-        let (at, first) = (task / panels, task % panels * WIDTH);
-        let panel = QueryPanel { op, sizes, q: &q, at, first, packed };
-        // SAFETY: the tier is available, and these rows of the output are this task's.
-        unsafe { panel.run(shared, shared_logs) };
-    });
+    let tasks = (0..sizes.all_heads() * panels).into_par_iter();
+    let place = |task: usize| (task / panels, task % panels * WIDTH);
+    // A bias has no bound.
+    let left: Vec<usize> = if op.bias.is_some() {
+        tasks.collect()
+    } else {
+        let keys = &Keys::new(op, sizes, &k, &v);
+        let is_left = |&task: &usize| {
+            let (at, first) = place(task);
+            let panel = Panel { op, sizes, q: &q, at, first, keys };
+            // SAFETY: the tier is available, and these rows of the output are this task's.
+            !unsafe { panel.run(shared, shared_logs) }
+        };
+        tasks.filter(is_left).collect()
+    };
+    if !left.is_empty() {
+        let packed = &Packed::new(op, sizes, &k, &v);
+        left.into_par_iter().for_each(|task| {
+            let (at, first) = place(task);
+            let panel = QueryPanel { op, sizes, q: &q, at, first, packed };
+            // SAFETY: as above.
+            unsafe { panel.run(shared, shared_logs) };
+        });
+    }
     (out, logs)
 }
 

@@ -5,6 +5,7 @@
 //! line. What is multiplied is bf16, weights included; scores, maxima, sums and results are f32.
 
 pub(super) mod backward;
+mod bounded;
 pub(super) mod forward;
 mod pack;
 mod softmax;

@@ -7,6 +7,7 @@ use half::bf16;
 
 use super::TILE;
 use crate::attention::heads::Head;
+use crate::product::transpose16;
 use crate::simd::{Kernel, Simd};
 
 /// What a tile holds; groups of features follow each other within groups of rows.
@@ -20,6 +21,8 @@ pub(super) enum Form {
     Features,
     /// 16 pairs of rows of 16 features: a right factor with features along, rows deep.
     FeaturesRight,
+    /// The same, but row `i` is paired with row `16 + i`.
+    HalvesRight,
 }
 
 impl Form {
@@ -27,7 +30,7 @@ impl Form {
     const fn size(self) -> (usize, usize) {
         match self {
             Self::Rows | Self::RowsRight => (16, 32),
-            Self::Features | Self::FeaturesRight => (32, 16),
+            Self::Features | Self::FeaturesRight | Self::HalvesRight => (32, 16),
         }
     }
 }
@@ -42,19 +45,14 @@ pub(super) struct PackTiles<'a> {
     pub(super) to: &'a mut [bf16],
 }
 
-/// A tile that is to be transposed.
-#[repr(align(64))]
-struct Stage([u32; TILE / 2]);
-
 impl Kernel for PackTiles<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
+    fn run<S: Simd>(self, _: S) {
         let Self { head, rows, form, negate, to } = self;
         let (row_step, feature_step) = form.size();
         let transposed = matches!(form, Form::RowsRight | Form::Features);
         let signs = if negate { 0x8000_8000_u32 as i32 } else { 0 };
-        let mut stage = Stage([0; TILE / 2]);
         let mut tiles = to.chunks_exact_mut(TILE);
         for first in rows.clone().step_by(row_step) {
             let group = first..(first + row_step).min(rows.end);
@@ -62,29 +60,28 @@ impl Kernel for PackTiles<'_> {
                 let Some(to) = tiles.next() else { return };
                 let features = feature..(feature + feature_step).min(head.d);
                 let to = to.as_mut_ptr().cast::<u32>();
-                let lines = if transposed { stage.0.as_mut_ptr() } else { to };
-                for i in 0..16 {
-                    // SAFETY: what is packed as tiles is so on a tier with AVX-512; a tile has 16 lines.
-                    unsafe {
-                        let line = if feature_step == 32 {
+                // SAFETY: what is packed as tiles is so on a tier with AVX-512; a tile has 16 lines.
+                unsafe {
+                    let mut lines = [_mm512_setzero_si512(); 16];
+                    for (i, line) in lines.iter_mut().enumerate() {
+                        let numbers = if feature_step == 32 {
                             neighbours(part(&head, group.start + i, &group, &features))
                         } else {
-                            let row = group.start + 2 * i;
-                            let [row, next] =
-                                [row, row + 1].map(|row| part(&head, row, &group, &features));
+                            let rows = if form == Form::HalvesRight {
+                                [group.start + i, group.start + 16 + i]
+                            } else {
+                                [group.start + 2 * i, group.start + 2 * i + 1]
+                            };
+                            let [row, next] = rows.map(|row| part(&head, row, &group, &features));
                             pairs(row, next)
                         };
-                        let line = _mm512_xor_si512(line, _mm512_set1_epi32(signs));
-                        _mm512_storeu_si512(lines.add(16 * i).cast(), line);
+                        *line = _mm512_xor_si512(numbers, _mm512_set1_epi32(signs));
                     }
-                }
-                if transposed {
-                    let (from, to) = (stage.0.as_ptr().cast::<f32>(), to.cast::<f32>());
-                    for (i, j) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
-                        // SAFETY: both are 16 rows of 16 numbers of 32 bits, moved as f32 but not computed with.
-                        unsafe {
-                            simd.transpose8(from.add(16 * i + j), 16, to.add(16 * j + i), 16);
-                        }
+                    if transposed {
+                        transpose16(&mut lines);
+                    }
+                    for (i, line) in lines.into_iter().enumerate() {
+                        _mm512_storeu_si512(to.add(16 * i).cast(), line);
                     }
                 }
             }

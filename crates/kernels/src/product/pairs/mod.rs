@@ -297,7 +297,7 @@ impl<S: Simd> Meanwhile for Finishing<'_, S> {
             self.ahead = self.ahead.wrapping_add(LINE);
         }
         // SAFETY: the caller's word.
-        unsafe { self.rows((STRIP * part).div_ceil(of)) };
+        unsafe { self.rows(STRIP * part / of) };
     }
 }
 

@@ -1,0 +1,499 @@
+//! The forward pass on tiles where scores are bounded: without maxima.
+//!
+//! No score is larger than the query's length times that of the longest key (Cauchy and Schwarz). Where that bound is so
+//! small that no weight `2^(score - bound)` can be less than the least normal number, it serves in place of the maximum:
+//! nothing is scaled again, and keys need no blocks. Scores are `(queries, keys)` here, rows of them become rows of
+//! weights, and an additional feature of the values, which is 1, sums the weights.
+//!
+//! While the vector registers turn a chunk's scores into weights, row by row, the tiles multiply: queries with the next
+//! chunk's keys, and the weights of the block before with its values. An exponential costs six operations that only one
+//! port executes while tiles are at work, so that these are what the time goes into.
+
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use half::bf16;
+
+use super::pack::{Form, PackTiles};
+use super::{Features, TILE};
+use crate::attention::heads::{Head, Sizes, View};
+use crate::attention::pack::Scratch;
+use crate::attention::{Attention, LOG2_E};
+use crate::buffer::Aligned;
+use crate::output::Target;
+use crate::simd::amx::{SIDE, Tiles, tile_dot_bf16, tile_load, tile_store, tile_zero};
+use crate::simd::dispatch;
+
+/// Keys in a chunk: two tiles of scores, the depth of one tile of weights.
+pub(super) const CHUNK: usize = 32;
+/// Chunks in a block, over which weighted values stay in tiles.
+pub(super) const BLOCK: usize = 4;
+/// Queries in a panel: two tiles.
+pub(super) const WIDTH: usize = 32;
+/// Numbers of f32 in a tile.
+const SUMS: usize = SIDE * SIDE;
+/// Bytes from one row of a tile to the next, bf16 or f32.
+const ROW_BYTES: usize = 64;
+/// The largest bound of a score, in units of log₂: weights reach from 2⁻¹²⁴ to 1.
+const MOST: f32 = 62.0;
+
+/// Keys and values of a head as right factors, chunk by chunk, zeros where a head ends before a tile does.
+pub(super) struct Keys {
+    keys: Aligned<bf16>,
+    values: Aligned<bf16>,
+    /// The length of each chunk's longest key.
+    lengths: Vec<f32>,
+    features: Features,
+    /// Chunks of a head, and those that its blocks have.
+    chunks: usize,
+    padded: usize,
+}
+
+impl Keys {
+    pub(super) fn new(
+        op: &Attention,
+        sizes: &Sizes,
+        k: &View<'_, bf16>,
+        v: &View<'_, bf16>,
+    ) -> Self {
+        use rayon::prelude::*;
+        let chunks = sizes.keys.div_ceil(CHUNK);
+        let padded = chunks.next_multiple_of(BLOCK);
+        let Features { deep, .. } = Features::new(sizes.d);
+        // One feature more, for the sums.
+        let features = Features { deep, along: (sizes.d + 1).div_ceil(SIDE) };
+        let steps = [2 * features.deep * TILE, features.along * TILE];
+        let mut lengths = vec![0.0; sizes.all_heads() * padded];
+        let room = |step: usize| -> Aligned<bf16> {
+            // SAFETY: tiles of all chunks are written below.
+            unsafe { Aligned::uninitialised(sizes.all_heads() * padded * step) }
+        };
+        let [mut keys, mut values] = steps.map(room);
+        let to = [Target::new(keys.as_mut_ptr()), Target::new(values.as_mut_ptr())];
+        lengths.par_chunks_mut(BLOCK).enumerate().for_each(|(block, lengths)| {
+            let per_head = padded / BLOCK;
+            let (at, first) = (block / per_head, block % per_head * BLOCK);
+            let heads = [k.head(sizes, at), v.head(sizes, at)];
+            for (chunk, length) in lengths.iter_mut().enumerate() {
+                let start = ((first + chunk) * CHUNK).min(sizes.keys);
+                let rows = start..(start + CHUNK).min(sizes.keys);
+                // SAFETY: attention on tiles is for tiers with these instructions.
+                *length = unsafe { longest(&heads[0], rows.clone()) };
+                let count = rows.len();
+                let forms = [Form::RowsRight, Form::HalvesRight];
+                for (((head, form), to), step) in heads.iter().zip(forms).zip(to).zip(steps) {
+                    // SAFETY: the tiles of this chunk, which is this task's; any bytes are numbers.
+                    let to = unsafe {
+                        let to = to.at((block * BLOCK + chunk) * step);
+                        std::slice::from_raw_parts_mut(to, step)
+                    };
+                    // What rows and features do not fill.
+                    to.fill(bf16::ZERO);
+                    let (head, rows) = (*head, rows.clone());
+                    dispatch(op.tier, PackTiles { head, rows, form, negate: false, to });
+                    if form == Form::HalvesRight {
+                        // The feature that is 1.
+                        let tile = &mut to[sizes.d / SIDE * TILE..][..TILE];
+                        for key in 0..count {
+                            tile[(key % 16 * SIDE + sizes.d % SIDE) * 2 + key / 16] = bf16::ONE;
+                        }
+                    }
+                }
+            }
+        });
+        Self { keys, values, lengths, features, chunks, padded }
+    }
+
+    /// The first tile of a head's chunk.
+    fn keys(&self, at: usize, chunk: usize) -> *const bf16 {
+        let step = 2 * self.features.deep * TILE;
+        self.keys.as_slice()[(at * self.padded + chunk) * step..].as_ptr()
+    }
+
+    /// The first tile of a head's block.
+    fn values(&self, at: usize, block: usize) -> *const bf16 {
+        let step = BLOCK * self.features.along * TILE;
+        self.values.as_slice()[(at * self.padded / BLOCK + block) * step..].as_ptr()
+    }
+
+    /// The length of a head's longest key.
+    fn longest(&self, at: usize) -> f32 {
+        self.lengths[at * self.padded..][..self.padded].iter().fold(0.0, |a, &b| a.max(b))
+    }
+}
+
+/// The length of the longest of some rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn longest(head: &Head<'_, bf16>, rows: Range<usize>) -> f32 {
+    let mut most = 0.0;
+    for row in rows {
+        most = length(head.row(row)).max(most);
+    }
+    most
+}
+
+/// The length of a row, or slightly more.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn length(row: &[bf16]) -> f32 {
+    let mut sum = _mm512_setzero_ps();
+    for numbers in row.chunks(32) {
+        let mask = ((1_u64 << numbers.len()) - 1) as u32;
+        // SAFETY: only what is in the slice is read, and both types are 512 bits.
+        let numbers: __m512bh =
+            unsafe { std::mem::transmute(_mm512_maskz_loadu_epi16(mask, numbers.as_ptr().cast())) };
+        sum = _mm512_dpbf16_ps(sum, numbers, numbers);
+    }
+    1.0001 * _mm512_reduce_add_ps(sum).sqrt()
+}
+
+/// A panel of queries of one head.
+pub(super) struct Panel<'a> {
+    pub(super) op: &'a Attention,
+    pub(super) sizes: &'a Sizes,
+    pub(super) q: &'a View<'a, bf16>,
+    pub(super) at: usize,
+    /// The first query.
+    pub(super) first: usize,
+    pub(super) keys: &'a Keys,
+}
+
+impl Panel<'_> {
+    /// Writes the panel's outputs, or returns false if its scores may be too large.
+    ///
+    /// # Safety
+    /// The tier is available, outputs have the sizes' shapes, and this panel of them is this task's.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    pub(super) unsafe fn run(&self, out: Target<bf16>, logs: Option<Target<f32>>) -> bool {
+        let Self { op, sizes, q, at, first, keys } = *self;
+        let Features { deep, along } = keys.features;
+        let rows = first..(first + WIDTH).min(sizes.queries);
+        let head = q.head(sizes, at);
+        let scale = op.scale.abs() * LOG2_E;
+        let longest = scale * keys.longest(at);
+        let mut shifts = [0.0; WIDTH];
+        for (shift, row) in shifts.iter_mut().zip(rows.clone()) {
+            *shift = -longest * length(head.row(row));
+        }
+        // Not a number is not in the range.
+        if !shifts.iter().all(|shift| (-MOST..=0.0).contains(shift)) {
+            return false;
+        }
+        let columns = along.next_multiple_of(2);
+        let mut scratch = Scratch::take();
+        let [queries, scores, weights, sums] = scratch.arrays([
+            2 * deep * TILE / 2,
+            2 * 2 * 2 * SUMS,
+            2 * BLOCK * 2 * TILE / 2,
+            columns * 2 * SUMS,
+        ]);
+        // SAFETY: the arrays have the sizes that are used here, and so have the packed keys and values.
+        unsafe {
+            let queries = queries.cast::<bf16>();
+            let weights = weights.cast::<bf16>();
+            let to = std::slice::from_raw_parts_mut(queries, 2 * deep * TILE);
+            to.fill(bf16::ZERO);
+            let form = Form::Rows;
+            dispatch(
+                op.tier,
+                PackTiles { head, rows: rows.clone(), form, negate: op.scale < 0.0, to },
+            );
+            sums.write_bytes(0, columns * 2 * SUMS);
+            let scores = [scores, scores.add(4 * SUMS)];
+            let weights = [weights, weights.add(BLOCK * 2 * TILE)];
+            let scale = _mm512_set1_ps(scale);
+            let mut work = Work::new(Tiles::configure());
+            let scores_of = |chunk: usize| Job {
+                a: queries,
+                a_lower: deep * TILE,
+                a_step: TILE,
+                b: keys.keys(at, chunk),
+                b_right: deep * TILE,
+                b_step: TILE,
+                depth: deep,
+                c: scores[chunk % 2],
+                wide: true,
+                accumulate: false,
+            };
+            // Two columns of tiles of a block's weighted values, or the last one.
+            let values_of = |block: usize, pair: usize| Job {
+                a: weights[block % 2],
+                a_lower: TILE,
+                a_step: 2 * TILE,
+                b: keys.values(at, block).wrapping_add(2 * pair * TILE),
+                b_right: TILE,
+                b_step: along * TILE,
+                depth: (keys.chunks - block * BLOCK).min(BLOCK),
+                c: sums.wrapping_add(2 * pair * 2 * SUMS),
+                wide: 2 * pair + 1 < along,
+                accumulate: true,
+            };
+            let pairs = along.div_ceil(2);
+            work.all(scores_of(0));
+            for chunk in 0..keys.chunks {
+                work.store();
+                let (block, within) = (chunk / BLOCK, chunk % BLOCK);
+                // What the tiles do meanwhile: the next scores, and some columns of the block before.
+                let next = usize::from(chunk + 1 < keys.chunks);
+                let columns = if block > 0 {
+                    within * pairs / BLOCK..(within + 1) * pairs / BLOCK
+                } else {
+                    0..0
+                };
+                let steps = next * deep + columns.len() * BLOCK;
+                let (mut number, mut done) = (0, 0);
+                let from = scores[chunk % 2];
+                let to = weights[block % 2].add(within * 2 * TILE);
+                for row in (0..WIDTH).step_by(2) {
+                    weigh(from, row, &shifts, scale, to);
+                    while done < steps * (row + 2) / WIDTH {
+                        if !work.is_idle() {
+                            work.step();
+                        } else if number < next {
+                            work.start(scores_of(chunk + 1));
+                            number += 1;
+                        } else {
+                            work.start(values_of(block - 1, columns.start + number - next));
+                            number += 1;
+                        }
+                        done += 1;
+                    }
+                }
+            }
+            let last = (keys.chunks - 1) / BLOCK;
+            let within = keys.chunks - last * BLOCK;
+            // Columns of the block before that fell to chunks which are not there.
+            if last > 0 {
+                for pair in within * pairs / BLOCK..pairs {
+                    work.all(values_of(last - 1, pair));
+                }
+            }
+            for pair in 0..pairs {
+                work.all(values_of(last, pair));
+            }
+            work.store();
+            drop(work);
+            let logs = logs.map(|logs| logs.at(at * sizes.padded_queries() + first));
+            for row in 0..rows.len() {
+                let tiles = sums.add(row / SIDE * SUMS + row % SIDE * SIDE);
+                let total = *tiles.add(sizes.d / SIDE * 2 * SUMS + sizes.d % SIDE);
+                let inverse = _mm512_set1_ps(1.0 / total);
+                let to = out.row(sizes.queries, sizes, at, first + row);
+                for start in (0..sizes.d).step_by(SIDE) {
+                    let x = _mm512_loadu_ps(tiles.add(start / SIDE * 2 * SUMS));
+                    let x: __m256i =
+                        std::mem::transmute(_mm512_cvtneps_pbh(_mm512_mul_ps(x, inverse)));
+                    let mask = ((1_u32 << (sizes.d - start).min(SIDE)) - 1) as u16;
+                    _mm256_mask_storeu_epi16(to.add(start).cast(), mask, x);
+                }
+                if let Some(logs) = logs {
+                    *logs.add(row) = total.log2() - shifts[row];
+                }
+            }
+        }
+        true
+    }
+}
+
+/// Weights `2^(scale · score + shift)` of two rows of a chunk's scores, rounded to nearest, ties away from zero. Pairs
+/// are those of keys `i` and `16 + i`.
+///
+/// # Safety
+/// There are a chunk of scores, and room for its weights from a cache line on.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+unsafe fn weigh(
+    scores: *const f32,
+    row: usize,
+    shifts: &[f32; WIDTH],
+    scale: __m512,
+    to: *mut bf16,
+) {
+    for row in row..row + 2 {
+        let shift = _mm512_set1_ps(shifts[row]);
+        // SAFETY: the caller's word.
+        let (low, high) = unsafe {
+            let at = scores.add(row * SIDE);
+            (_mm512_load_ps(at), _mm512_load_ps(at.add(2 * SUMS)))
+        };
+        let low = _mm512_castps_si512(exp2_up(_mm512_fmadd_ps(low, scale, shift)));
+        let high = _mm512_castps_si512(exp2_up(_mm512_fmadd_ps(high, scale, shift)));
+        // low >> 16 | high & mask
+        let low = _mm512_srli_epi32::<16>(low);
+        let mask = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+        let pairs = _mm512_ternarylogic_epi32::<0xf8>(low, high, mask);
+        // SAFETY: the caller's word.
+        unsafe { _mm512_store_si512(to.add(row * 2 * SIDE).cast(), pairs) };
+    }
+}
+
+/// `2ˣ` for `-126 ≤ x ≤ 0` and half a unit of bf16 more: cut off after that, it is rounded.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn exp2_up(x: __m512) -> __m512 {
+    let r = _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(x);
+    // The polynomial of `exp2`, plus half a unit of numbers from 1 to 2.
+    let p = _mm512_fmadd_ps(_mm512_set1_ps(7.706_704e-2), r, _mm512_set1_ps(2.276_45e-1));
+    let p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.951_167_6e-1));
+    let p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0 + 1.0 / 256.0));
+    _mm512_scalef_ps(p, x)
+}
+
+/// Two rows of tiles of a product, and two columns or one.
+#[derive(Clone, Copy)]
+struct Job {
+    /// The upper left tile of the left factor.
+    a: *const bf16,
+    /// Numbers to the tile below it, and to the next ones along the depth.
+    a_lower: usize,
+    a_step: usize,
+    /// The upper left tile of the right factor.
+    b: *const bf16,
+    /// Numbers to the tile on its right, and to the next ones along the depth.
+    b_right: usize,
+    b_step: usize,
+    /// Tiles along the depth.
+    depth: usize,
+    /// Tiles of f32, one after the other: a column's two, then the next one's.
+    c: *mut f32,
+    /// Two columns, not one.
+    wide: bool,
+    accumulate: bool,
+}
+
+/// What this thread's tiles are at.
+struct Work {
+    _tiles: Tiles,
+    job: Option<Job>,
+    /// Sums that are complete and not stored, and if they have two columns.
+    waiting: Option<(*mut f32, bool)>,
+}
+
+impl Work {
+    const fn new(tiles: Tiles) -> Self {
+        Self { _tiles: tiles, job: None, waiting: None }
+    }
+
+    const fn is_idle(&self) -> bool {
+        self.job.is_none()
+    }
+
+    /// Loads the operands of a step.
+    ///
+    /// # Safety
+    /// The job's factors have as many tiles.
+    #[inline(always)]
+    unsafe fn load(job: &mut Job) {
+        // SAFETY: the caller's word.
+        unsafe {
+            tile_load!(4, job.a, ROW_BYTES);
+            tile_load!(6, job.b, ROW_BYTES);
+            tile_load!(5, job.a.wrapping_add(job.a_lower), ROW_BYTES);
+            if job.wide {
+                tile_load!(7, job.b.wrapping_add(job.b_right), ROW_BYTES);
+            }
+        }
+        job.a = job.a.wrapping_add(job.a_step);
+        job.b = job.b.wrapping_add(job.b_step);
+        job.depth -= 1;
+    }
+
+    /// Begins a job with its first step; stores the sums of the one before tile by tile.
+    ///
+    /// # Safety
+    /// No job is at work. The factors have as many tiles, and the sums can be written (and read, to accumulate).
+    #[inline(always)]
+    unsafe fn start(&mut self, mut job: Job) {
+        let before = self.waiting.take();
+        let left = before.map(|(c, _)| c);
+        let right = before.filter(|&(_, wide)| wide).map(|(c, _)| c);
+        /// Stores a tile where it belongs, and starts it again.
+        macro_rules! turn {
+            ($tile:literal, $before:expr, $wanted:expr, $a:literal, $b:literal) => {
+                if let Some(to) = $before {
+                    tile_store!($tile, to.wrapping_add($tile * SUMS), ROW_BYTES);
+                }
+                if $wanted {
+                    if job.accumulate {
+                        tile_load!($tile, job.c.wrapping_add($tile * SUMS), ROW_BYTES);
+                    } else {
+                        tile_zero!($tile);
+                    }
+                    tile_dot_bf16!($tile, $a, $b);
+                }
+            };
+        }
+        // SAFETY: the caller's word; the guard says that tiles are configured.
+        unsafe {
+            Self::load(&mut job);
+            turn!(0, left, true, 4, 6);
+            turn!(1, left, true, 5, 6);
+            turn!(2, right, job.wide, 4, 7);
+            turn!(3, right, job.wide, 5, 7);
+        }
+        self.end(job);
+    }
+
+    /// The next step of the job.
+    ///
+    /// # Safety
+    /// That of `start`.
+    #[inline(always)]
+    unsafe fn step(&mut self) {
+        let Some(mut job) = self.job else { return };
+        // SAFETY: the caller's word.
+        unsafe {
+            Self::load(&mut job);
+            tile_dot_bf16!(0, 4, 6);
+            tile_dot_bf16!(1, 5, 6);
+            if job.wide {
+                tile_dot_bf16!(2, 4, 7);
+                tile_dot_bf16!(3, 5, 7);
+            }
+        }
+        self.end(job);
+    }
+
+    /// After a step.
+    #[inline(always)]
+    const fn end(&mut self, job: Job) {
+        if job.depth == 0 {
+            self.waiting = Some((job.c, job.wide));
+            self.job = None;
+        } else {
+            self.job = Some(job);
+        }
+    }
+
+    /// A whole job.
+    ///
+    /// # Safety
+    /// That of `start`.
+    unsafe fn all(&mut self, job: Job) {
+        // SAFETY: the caller's word.
+        unsafe {
+            self.start(job);
+            while !self.is_idle() {
+                self.step();
+            }
+        }
+    }
+
+    /// Stores complete sums.
+    ///
+    /// # Safety
+    /// That of `start`.
+    #[inline(always)]
+    unsafe fn store(&mut self) {
+        let Some((c, wide)) = self.waiting.take() else { return };
+        // SAFETY: the caller's word.
+        unsafe {
+            tile_store!(0, c, ROW_BYTES);
+            tile_store!(1, c.wrapping_add(SUMS), ROW_BYTES);
+            if wide {
+                tile_store!(2, c.wrapping_add(2 * SUMS), ROW_BYTES);
+                tile_store!(3, c.wrapping_add(3 * SUMS), ROW_BYTES);
+            }
+        }
+    }
+}
