@@ -215,7 +215,7 @@ impl Kernel for Task<'_> {
                                 finishing.strip = last.then_some(next);
                             }
                             None => {
-                                on_registers(runs, 1 + usize::from(both), at, number > 0);
+                                on_registers(&runs, 1 + usize::from(both), at, number > 0);
                                 finishing.strip = last.then_some(next);
                                 finishing.rest();
                             }

@@ -24,7 +24,7 @@ pub(super) struct Run {
 /// The runs can be read and the sums written; the processor has AVX-512 with bf16.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn on_registers(
-    runs: impl Iterator<Item = Run> + Clone,
+    runs: &(impl Iterator<Item = Run> + Clone),
     tiles: usize,
     sums: *mut f32,
     accumulate: bool,
