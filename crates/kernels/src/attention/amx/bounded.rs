@@ -34,7 +34,7 @@ pub(super) const WIDTH: usize = 32;
 const SUMS: usize = SIDE * SIDE;
 /// Bytes from one row of a tile to the next, bf16 or f32.
 const ROW_BYTES: usize = 64;
-/// The largest bound of a score, in units of log₂: weights reach from 2⁻¹²⁴ to 1.
+/// The largest bound of a score, in units of log₂: weights reach from 2⁻¹²⁵ to 1.
 const MOST: f32 = 62.0;
 
 /// Keys and values of a head as right factors, chunk by chunk, zeros where a head ends before a tile does.
@@ -230,6 +230,10 @@ impl Panel<'_> {
             };
             let pairs = along.div_ceil(2);
             work.all(scores_of(0));
+            work.store();
+            for (row, shift) in shifts.iter_mut().enumerate() {
+                *shift = aligned(scores[0].add(row * SIDE), scale, *shift);
+            }
             for chunk in 0..keys.chunks {
                 work.store();
                 let (block, within) = (chunk / BLOCK, chunk % BLOCK);
@@ -295,6 +299,20 @@ impl Panel<'_> {
     }
 }
 
+/// A shift at most one lower than `shift`, such that the largest score of a row of the first chunk becomes an integer:
+/// numbers just below a power of two, as the weights of scores just below the largest are then, are rounded the least.
+///
+/// # Safety
+/// There are a row of scores, and one two tiles further.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+unsafe fn aligned(scores: *const f32, scale: __m512, shift: f32) -> f32 {
+    // SAFETY: the caller's word.
+    let (low, high) = unsafe { (_mm512_load_ps(scores), _mm512_load_ps(scores.add(2 * SUMS))) };
+    let most = _mm512_reduce_max_ps(_mm512_mul_ps(_mm512_max_ps(low, high), scale));
+    (shift + most).floor() - most
+}
+
 /// Weights `2^(scale · score + shift)` of two rows of a chunk's scores, rounded to nearest, ties away from zero. Pairs
 /// are those of keys `i` and `16 + i`.
 ///
@@ -327,7 +345,7 @@ unsafe fn weigh(
     }
 }
 
-/// `2ˣ` for `-126 ≤ x ≤ 0` and half a unit of bf16 more: cut off after that, it is rounded.
+/// `2ˣ` for `-126 ≤ x ≤ 0` (or hardly more) and half a unit of bf16 more: cut off after that, it is rounded.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
 fn exp2_up(x: __m512) -> __m512 {

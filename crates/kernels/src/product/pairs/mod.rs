@@ -61,7 +61,10 @@ pub(crate) fn multiply(call: &Call<'_, bf16>) {
     }
     let groups = groups(taps.len(), depth);
     let panels = side.columns().div_ceil(PAIR_COLUMNS);
-    let tasks = Tasks::new(count, rows_in_task(2 * rows.stride(), STRIP), panels, 8);
+    // Each task transposes its panels for itself.
+    let row_block = rows_in_task(2 * rows.stride(), STRIP)
+        * if matches!(side, Side::Transposed(_)) { 2 } else { 1 };
+    let tasks = Tasks::new(count, row_block, panels, 8);
     (0..tasks.count()).into_par_iter().with_max_len(1).for_each_init(
         Scratch::default,
         |scratch, task| {
