@@ -65,7 +65,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
-    /// `a / b` within 3e-7 of itself, for a normal `b` that is less than 2¹²⁶ in size.
+    /// `a / b` within a unit in the last place, for a normal `b` that is less than 2¹²⁶ in size.
     #[inline(always)]
     fn quotient(self, a: Self::V, b: Self::V) -> Self::V {
         self.div(a, b)
