@@ -63,35 +63,44 @@ mod frozen {
         [320, 320, 64, 1, 1],
     ];
 
-    #[divan::bench(args = CONVOLUTIONS, sample_count = 5)]
-    fn conv2d(bencher: Bencher<'_, '_>, [inputs, outputs, side, k, stride]: [usize; 5]) {
-        let (xs, weight) = (random(&[1, side, side, inputs]), random(&[outputs, inputs, k, k]));
-        let weight = PackedWeight::new(&weight, None).expect("a small weight");
+    /// A weight stored in a dtype, and activations as it takes them.
+    fn operands(xs: &[usize], weight: &[usize], dtype: DType) -> Result<(Tensor, PackedWeight)> {
+        let weight = PackedWeight::new(&random(weight).to_dtype(dtype)?, None)?;
+        Ok((random(xs).to_dtype(weight.compute_dtype())?, weight))
+    }
+
+    fn convolution(
+        bencher: Bencher<'_, '_>,
+        [inputs, outputs, side, k, stride]: [usize; 5],
+        dtype: DType,
+    ) {
+        let dims = ([1, side, side, inputs], [outputs, inputs, k, k]);
+        let (xs, weight) = operands(&dims.0, &dims.1, dtype).expect("small tensors");
         let flop = 2 * inputs * outputs * k * k * side * side / (stride * stride);
         timed(bencher, flop, || FrozenConv2d::new(&weight, stride, k / 2).forward(&xs));
     }
 
-    #[divan::bench(args = CONVOLUTIONS, sample_count = 25)]
-    fn conv2d_bf16(bencher: Bencher<'_, '_>, [inputs, outputs, side, k, stride]: [usize; 5]) {
-        let (xs, weight) = (random(&[1, side, side, inputs]), random(&[outputs, inputs, k, k]));
-        let [xs, weight] = [xs, weight].map(|tensor| tensor.to_dtype(DType::BF16));
-        let (xs, weight) = (xs.expect("a small tensor"), weight.expect("a small tensor"));
-        let weight = PackedWeight::new(&weight, None).expect("a small weight");
-        let xs = xs.to_dtype(weight.compute_dtype()).expect("a small tensor");
-        let flop = 2 * inputs * outputs * k * k * side * side / (stride * stride);
-        timed(bencher, flop, || FrozenConv2d::new(&weight, stride, k / 2).forward(&xs));
-    }
-
-    #[divan::bench(args = LINEARS, sample_count = 25)]
-    fn linear_bf16(bencher: Bencher<'_, '_>, [tokens, inputs, outputs]: [usize; 3]) {
-        let [xs, weight] =
-            [&[tokens, inputs], &[outputs, inputs]].map(|dims| random(dims).to_dtype(DType::BF16));
-        let (xs, weight) = (xs.expect("a small tensor"), weight.expect("a small tensor"));
-        let weight = PackedWeight::new(&weight, None).expect("a small weight");
-        let xs = xs.to_dtype(weight.compute_dtype()).expect("a small tensor");
+    fn layer(bencher: Bencher<'_, '_>, [tokens, inputs, outputs]: [usize; 3], dtype: DType) {
+        let (xs, weight) =
+            operands(&[tokens, inputs], &[outputs, inputs], dtype).expect("small tensors");
         timed(bencher, 2 * tokens * inputs * outputs, || {
             kernels::linear_frozen(&xs, &weight, None)
         });
+    }
+
+    #[divan::bench(args = CONVOLUTIONS, sample_count = 5)]
+    fn conv2d(bencher: Bencher<'_, '_>, sizes: [usize; 5]) {
+        convolution(bencher, sizes, DType::F32);
+    }
+
+    #[divan::bench(args = CONVOLUTIONS, sample_count = 25)]
+    fn conv2d_bf16(bencher: Bencher<'_, '_>, sizes: [usize; 5]) {
+        convolution(bencher, sizes, DType::BF16);
+    }
+
+    #[divan::bench(args = LINEARS, sample_count = 25)]
+    fn linear_bf16(bencher: Bencher<'_, '_>, sizes: [usize; 3]) {
+        layer(bencher, sizes, DType::BF16);
     }
 
     #[divan::bench(args = CONVOLUTIONS, sample_count = 5)]
@@ -105,12 +114,8 @@ mod frozen {
     }
 
     #[divan::bench(args = LINEARS, sample_count = 5)]
-    fn linear(bencher: Bencher<'_, '_>, [tokens, inputs, outputs]: [usize; 3]) {
-        let (xs, weight) = (random(&[tokens, inputs]), random(&[outputs, inputs]));
-        let weight = PackedWeight::new(&weight, None).expect("a small weight");
-        timed(bencher, 2 * tokens * inputs * outputs, || {
-            kernels::linear_frozen(&xs, &weight, None)
-        });
+    fn linear(bencher: Bencher<'_, '_>, sizes: [usize; 3]) {
+        layer(bencher, sizes, DType::F32);
     }
 }
 

@@ -83,7 +83,7 @@ mod x86 {
         println!("{name:58} {:7.1} {:7.1} ns", all[0], all[all.len() / 2]);
     }
 
-    pub fn run() {
+    pub(crate) fn run() {
         if kernels::Tier::ALL[0] != kernels::Tier::Amx || !kernels::Tier::Amx.is_available() {
             println!("this processor has no AMX with bf16");
             return;

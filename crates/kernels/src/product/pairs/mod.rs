@@ -5,6 +5,7 @@
 //! a kernel with taps, the depth goes through all taps of 64 channels before the next ones. AMX
 //! reads its tiles where the activations lie: 16 rows at equal distances ([`Map::in_tiles`](super::Map::in_tiles)).
 
+mod finishing;
 mod strip;
 mod tiles;
 
@@ -13,8 +14,9 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
+use self::finishing::{Finishing, Strip};
 use self::strip::{Run, on_registers};
-use self::tiles::{Meanwhile, Pipeline, Sums};
+use self::tiles::{Pipeline, Sums};
 use super::packed::{PAIR_CHUNK, PAIR_COLUMNS, PAIR_DEPTH, Side, Values};
 use super::packing::{pair_panel, pair_step};
 use super::{Block, Call, Tasks, rows_in_task, transposed};
@@ -234,73 +236,6 @@ impl Kernel for Task<'_> {
                 finishing.rest();
             }
         }
-    }
-}
-
-/// A strip whose product is done.
-struct Strip<'a> {
-    targets: &'a [usize],
-    columns: Range<usize>,
-    /// 32 rows of 32 columns.
-    sums: *const f32,
-    /// Rows that are finished.
-    done: usize,
-}
-
-/// What is left to do to the strip before, and memory to fetch.
-struct Finishing<'a, S> {
-    simd: S,
-    call: &'a Call<'a, bf16>,
-    strip: Option<Strip<'a>>,
-    ahead: *const bf16,
-    /// Lines of 64 bytes to fetch a step.
-    lines: usize,
-}
-
-impl<S: Simd> Finishing<'_, S> {
-    /// Finishes rows up to `end`.
-    ///
-    /// # Safety
-    /// The sums are stored, and the output is there ([`Epilogue::finish`](super::Epilogue::finish)).
-    #[inline(always)]
-    unsafe fn rows(&mut self, end: usize) {
-        let Some(strip) = &mut self.strip else { return };
-        let end = end.min(strip.targets.len());
-        if strip.done < end {
-            let targets = &strip.targets[strip.done..end];
-            let sums = strip.sums.wrapping_add(strip.done * PAIR_COLUMNS);
-            strip.done = end;
-            let columns = strip.columns.clone();
-            // SAFETY: the caller's word.
-            unsafe { self.call.epilogue.finish(self.simd, targets, columns, sums, PAIR_COLUMNS) };
-        }
-    }
-
-    /// Finishes all rows.
-    ///
-    /// # Safety
-    /// That of `rows`.
-    #[inline(always)]
-    unsafe fn rest(&mut self) {
-        // SAFETY: the caller's word.
-        unsafe { self.rows(STRIP) };
-        self.strip = None;
-    }
-}
-
-impl<S: Simd> Meanwhile for Finishing<'_, S> {
-    #[inline(always)]
-    unsafe fn work(&mut self, part: usize, of: usize) {
-        for _ in 0..self.lines {
-            // SAFETY: a prefetch may point anywhere.
-            unsafe {
-                use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-                _mm_prefetch::<_MM_HINT_T1>(self.ahead.cast());
-            }
-            self.ahead = self.ahead.wrapping_add(LINE);
-        }
-        // SAFETY: the caller's word.
-        unsafe { self.rows(STRIP * part / of) };
     }
 }
 

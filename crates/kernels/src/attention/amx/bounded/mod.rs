@@ -9,143 +9,31 @@
 //! chunk's keys, and the weights of the block before with its values. An exponential costs six operations that only one
 //! port executes while tiles are at work, so that these are what the time goes into.
 
+mod keys;
+mod work;
+
 use std::arch::x86_64::*;
-use std::ops::Range;
 
 use half::bf16;
 
+pub(super) use self::keys::Keys;
+use self::keys::{BLOCK, length};
+use self::work::{Job, Work};
 use super::pack::{Form, PackTiles};
 use super::{Features, TILE};
-use crate::attention::heads::{Head, Sizes, View};
+use crate::attention::heads::{Sizes, View};
 use crate::attention::pack::Scratch;
 use crate::attention::{Attention, LOG2_E};
-use crate::buffer::Aligned;
 use crate::output::Target;
-use crate::simd::amx::{SIDE, Tiles, tile_dot_bf16, tile_load, tile_store, tile_zero};
+use crate::simd::amx::{SIDE, Tiles};
 use crate::simd::dispatch;
 
-/// Keys in a chunk: two tiles of scores, the depth of one tile of weights.
-pub(super) const CHUNK: usize = 32;
-/// Chunks in a block, over which weighted values stay in tiles.
-pub(super) const BLOCK: usize = 4;
 /// Queries in a panel: two tiles.
 pub(super) const WIDTH: usize = 32;
 /// Numbers of f32 in a tile.
 const SUMS: usize = SIDE * SIDE;
-/// Bytes from one row of a tile to the next, bf16 or f32.
-const ROW_BYTES: usize = 64;
 /// The largest bound of a score, in units of log₂: weights reach from 2⁻¹²⁵ to 1.
 const MOST: f32 = 62.0;
-
-/// Keys and values of a head as right factors, chunk by chunk, zeros where a head ends before a tile does.
-pub(super) struct Keys {
-    keys: Aligned<bf16>,
-    values: Aligned<bf16>,
-    /// The length of each chunk's longest key.
-    lengths: Vec<f32>,
-    features: Features,
-    /// Chunks of a head, and those that its blocks have.
-    chunks: usize,
-    padded: usize,
-}
-
-impl Keys {
-    pub(super) fn new(
-        op: &Attention,
-        sizes: &Sizes,
-        k: &View<'_, bf16>,
-        v: &View<'_, bf16>,
-    ) -> Self {
-        use rayon::prelude::*;
-        let chunks = sizes.keys.div_ceil(CHUNK);
-        let padded = chunks.next_multiple_of(BLOCK);
-        let Features { deep, .. } = Features::new(sizes.d);
-        // One feature more, for the sums.
-        let features = Features { deep, along: (sizes.d + 1).div_ceil(SIDE) };
-        let steps = [2 * features.deep * TILE, features.along * TILE];
-        let mut lengths = vec![0.0; sizes.all_heads() * padded];
-        let room = |step: usize| -> Aligned<bf16> {
-            // SAFETY: tiles of all chunks are written below.
-            unsafe { Aligned::uninitialised(sizes.all_heads() * padded * step) }
-        };
-        let [mut keys, mut values] = steps.map(room);
-        let to = [Target::new(keys.as_mut_ptr()), Target::new(values.as_mut_ptr())];
-        lengths.par_chunks_mut(BLOCK).enumerate().for_each(|(block, lengths)| {
-            let per_head = padded / BLOCK;
-            let (at, first) = (block / per_head, block % per_head * BLOCK);
-            let heads = [k.head(sizes, at), v.head(sizes, at)];
-            for (chunk, length) in lengths.iter_mut().enumerate() {
-                let start = ((first + chunk) * CHUNK).min(sizes.keys);
-                let rows = start..(start + CHUNK).min(sizes.keys);
-                // SAFETY: attention on tiles is for tiers with these instructions.
-                *length = unsafe { longest(&heads[0], rows.clone()) };
-                let count = rows.len();
-                let forms = [Form::RowsRight, Form::HalvesRight];
-                for (((head, form), to), step) in heads.iter().zip(forms).zip(to).zip(steps) {
-                    // SAFETY: the tiles of this chunk, which is this task's; any bytes are numbers.
-                    let to = unsafe {
-                        let to = to.at((block * BLOCK + chunk) * step);
-                        std::slice::from_raw_parts_mut(to, step)
-                    };
-                    // What rows and features do not fill.
-                    to.fill(bf16::ZERO);
-                    let (head, rows) = (*head, rows.clone());
-                    dispatch(op.tier, PackTiles { head, rows, form, negate: false, to });
-                    if form == Form::HalvesRight {
-                        // The feature that is 1.
-                        let tile = &mut to[sizes.d / SIDE * TILE..][..TILE];
-                        for key in 0..count {
-                            tile[(key % 16 * SIDE + sizes.d % SIDE) * 2 + key / 16] = bf16::ONE;
-                        }
-                    }
-                }
-            }
-        });
-        Self { keys, values, lengths, features, chunks, padded }
-    }
-
-    /// The first tile of a head's chunk.
-    fn keys(&self, at: usize, chunk: usize) -> *const bf16 {
-        let step = 2 * self.features.deep * TILE;
-        self.keys.as_slice()[(at * self.padded + chunk) * step..].as_ptr()
-    }
-
-    /// The first tile of a head's block.
-    fn values(&self, at: usize, block: usize) -> *const bf16 {
-        let step = BLOCK * self.features.along * TILE;
-        self.values.as_slice()[(at * self.padded / BLOCK + block) * step..].as_ptr()
-    }
-
-    /// The length of a head's longest key.
-    fn longest(&self, at: usize) -> f32 {
-        self.lengths[at * self.padded..][..self.padded].iter().fold(0.0, |a, &b| a.max(b))
-    }
-}
-
-/// The length of the longest of some rows.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn longest(head: &Head<'_, bf16>, rows: Range<usize>) -> f32 {
-    let mut most = 0.0;
-    for row in rows {
-        most = length(head.row(row)).max(most);
-    }
-    most
-}
-
-/// The length of a row, or slightly more.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn length(row: &[bf16]) -> f32 {
-    let mut sum = _mm512_setzero_ps();
-    for numbers in row.chunks(32) {
-        let mask = ((1_u64 << numbers.len()) - 1) as u32;
-        // SAFETY: only what is in the slice is read, and both types are 512 bits.
-        let numbers: __m512bh =
-            unsafe { std::mem::transmute(_mm512_maskz_loadu_epi16(mask, numbers.as_ptr().cast())) };
-        sum = _mm512_dpbf16_ps(sum, numbers, numbers);
-    }
-    1.0001 * _mm512_reduce_add_ps(sum).sqrt()
-}
 
 /// A panel of queries of one head.
 pub(super) struct Panel<'a> {
@@ -355,163 +243,4 @@ fn exp2_up(x: __m512) -> __m512 {
     let p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.951_167_6e-1));
     let p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0 + 1.0 / 256.0));
     _mm512_scalef_ps(p, x)
-}
-
-/// Two rows of tiles of a product, and two columns or one.
-#[derive(Clone, Copy)]
-struct Job {
-    /// The upper left tile of the left factor.
-    a: *const bf16,
-    /// Numbers to the tile below it, and to the next ones along the depth.
-    a_lower: usize,
-    a_step: usize,
-    /// The upper left tile of the right factor.
-    b: *const bf16,
-    /// Numbers to the tile on its right, and to the next ones along the depth.
-    b_right: usize,
-    b_step: usize,
-    /// Tiles along the depth.
-    depth: usize,
-    /// Tiles of f32, one after the other: a column's two, then the next one's.
-    c: *mut f32,
-    /// Two columns, not one.
-    wide: bool,
-    accumulate: bool,
-}
-
-/// What this thread's tiles are at.
-struct Work {
-    _tiles: Tiles,
-    job: Option<Job>,
-    /// Sums that are complete and not stored, and if they have two columns.
-    waiting: Option<(*mut f32, bool)>,
-}
-
-impl Work {
-    const fn new(tiles: Tiles) -> Self {
-        Self { _tiles: tiles, job: None, waiting: None }
-    }
-
-    const fn is_idle(&self) -> bool {
-        self.job.is_none()
-    }
-
-    /// Loads the operands of a step.
-    ///
-    /// # Safety
-    /// The job's factors have as many tiles.
-    #[inline(always)]
-    unsafe fn load(job: &mut Job) {
-        // SAFETY: the caller's word.
-        unsafe {
-            tile_load!(4, job.a, ROW_BYTES);
-            tile_load!(6, job.b, ROW_BYTES);
-            tile_load!(5, job.a.wrapping_add(job.a_lower), ROW_BYTES);
-            if job.wide {
-                tile_load!(7, job.b.wrapping_add(job.b_right), ROW_BYTES);
-            }
-        }
-        job.a = job.a.wrapping_add(job.a_step);
-        job.b = job.b.wrapping_add(job.b_step);
-        job.depth -= 1;
-    }
-
-    /// Begins a job with its first step; stores the sums of the one before tile by tile.
-    ///
-    /// # Safety
-    /// No job is at work. The factors have as many tiles, and the sums can be written (and read, to accumulate).
-    #[inline(always)]
-    unsafe fn start(&mut self, mut job: Job) {
-        let before = self.waiting.take();
-        let left = before.map(|(c, _)| c);
-        let right = before.filter(|&(_, wide)| wide).map(|(c, _)| c);
-        /// Stores a tile where it belongs, and starts it again.
-        macro_rules! turn {
-            ($tile:literal, $before:expr, $wanted:expr, $a:literal, $b:literal) => {
-                if let Some(to) = $before {
-                    tile_store!($tile, to.wrapping_add($tile * SUMS), ROW_BYTES);
-                }
-                if $wanted {
-                    if job.accumulate {
-                        tile_load!($tile, job.c.wrapping_add($tile * SUMS), ROW_BYTES);
-                    } else {
-                        tile_zero!($tile);
-                    }
-                    tile_dot_bf16!($tile, $a, $b);
-                }
-            };
-        }
-        // SAFETY: the caller's word; the guard says that tiles are configured.
-        unsafe {
-            Self::load(&mut job);
-            turn!(0, left, true, 4, 6);
-            turn!(1, left, true, 5, 6);
-            turn!(2, right, job.wide, 4, 7);
-            turn!(3, right, job.wide, 5, 7);
-        }
-        self.end(job);
-    }
-
-    /// The next step of the job.
-    ///
-    /// # Safety
-    /// That of `start`.
-    #[inline(always)]
-    unsafe fn step(&mut self) {
-        let Some(mut job) = self.job else { return };
-        // SAFETY: the caller's word.
-        unsafe {
-            Self::load(&mut job);
-            tile_dot_bf16!(0, 4, 6);
-            tile_dot_bf16!(1, 5, 6);
-            if job.wide {
-                tile_dot_bf16!(2, 4, 7);
-                tile_dot_bf16!(3, 5, 7);
-            }
-        }
-        self.end(job);
-    }
-
-    /// After a step.
-    #[inline(always)]
-    const fn end(&mut self, job: Job) {
-        if job.depth == 0 {
-            self.waiting = Some((job.c, job.wide));
-            self.job = None;
-        } else {
-            self.job = Some(job);
-        }
-    }
-
-    /// A whole job.
-    ///
-    /// # Safety
-    /// That of `start`.
-    unsafe fn all(&mut self, job: Job) {
-        // SAFETY: the caller's word.
-        unsafe {
-            self.start(job);
-            while !self.is_idle() {
-                self.step();
-            }
-        }
-    }
-
-    /// Stores complete sums.
-    ///
-    /// # Safety
-    /// That of `start`.
-    #[inline(always)]
-    unsafe fn store(&mut self) {
-        let Some((c, wide)) = self.waiting.take() else { return };
-        // SAFETY: the caller's word.
-        unsafe {
-            tile_store!(0, c, ROW_BYTES);
-            tile_store!(1, c.wrapping_add(SUMS), ROW_BYTES);
-            if wide {
-                tile_store!(2, c.wrapping_add(2 * SUMS), ROW_BYTES);
-                tile_store!(3, c.wrapping_add(3 * SUMS), ROW_BYTES);
-            }
-        }
-    }
 }
