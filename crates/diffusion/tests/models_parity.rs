@@ -100,9 +100,7 @@ impl Case {
     }
 
     /// The root mean square error of bf16 by that of PyTorch's bf16, both against f32. Both round alike weights and
-    /// differently what lies between: one by chance a little more here, the other there. Of one of these small networks
-    /// the error is from 0.93 to 1.36 times PyTorch's, depending on the tier and on the order of sums alone; what says
-    /// something is the mean over all.
+    /// differently what lies between: one by chance a little more here, the other there.
     fn bf16_ratio(&self, key: &str, actual: &Tensor) -> Result<f32> {
         let Some(theirs) = self.io.get(&format!("{key}_bf16")) else {
             panic!("{}: no {key} in bf16: made by an older generator", self.name);
@@ -114,7 +112,7 @@ impl Case {
         };
         let (ours, theirs) = (error(actual)?, error(theirs)?);
         println!("{}: {key} in bf16: error {ours:.3e}, PyTorch's {theirs:.3e}", self.name);
-        assert!(ours > 0.0 && ours <= 1.5 * theirs, "{}: {key}: {ours:e}", self.name);
+        assert!(ours > 0.0 && ours <= 1.2 * theirs, "{}: {key}: {ours:e}", self.name);
         Ok(ours / theirs)
     }
 

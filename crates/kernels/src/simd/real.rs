@@ -19,7 +19,14 @@ pub(crate) trait Real: WithDType + Default {
     ///
     /// # Safety
     /// `2 · LANES` numbers can be written at `to`.
-    unsafe fn store_two<S: Simd>(simd: S, to: *mut Self, low: S::V, high: S::V);
+    #[inline(always)]
+    unsafe fn store_two<S: Simd>(simd: S, to: *mut Self, low: S::V, high: S::V) {
+        // SAFETY: the caller's word.
+        unsafe {
+            Self::store(simd, to, low);
+            Self::store(simd, to.add(S::LANES), high);
+        }
+    }
     /// The numbers of a storage.
     ///
     /// # Errors
@@ -99,14 +106,6 @@ impl Real for f32 {
     unsafe fn store<S: Simd>(simd: S, to: *mut Self, x: S::V) {
         // SAFETY: the caller's word.
         unsafe { simd.store(to, x) }
-    }
-    #[inline(always)]
-    unsafe fn store_two<S: Simd>(simd: S, to: *mut Self, low: S::V, high: S::V) {
-        // SAFETY: the caller's word.
-        unsafe {
-            simd.store(to, low);
-            simd.store(to.add(S::LANES), high);
-        }
     }
     fn slice(storage: &CpuStorage) -> Result<&[Self]> {
         match storage {

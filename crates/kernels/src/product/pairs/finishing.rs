@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::tiles::Meanwhile;
 use super::{LINE, STRIP};
 use crate::product::Call;
 use crate::product::packed::PAIR_COLUMNS;
@@ -61,11 +60,13 @@ impl<S: Simd> Finishing<'_, S> {
         unsafe { self.rows(STRIP) };
         self.strip = None;
     }
-}
 
-impl<S: Simd> Meanwhile for Finishing<'_, S> {
+    /// Brings the rows to the share of `of` parts that `part` is, and fetches some lines.
+    ///
+    /// # Safety
+    /// That of `rows`.
     #[inline(always)]
-    unsafe fn work(&mut self, part: usize, of: usize) {
+    pub(super) unsafe fn work(&mut self, part: usize, of: usize) {
         for _ in 0..self.lines {
             // SAFETY: a prefetch may point anywhere.
             unsafe {

@@ -4,9 +4,11 @@
 //! rows of the strip before between the steps of the next one: vector instructions wait for no tile then, and tiles for
 //! no vector.
 
+use super::finishing::Finishing;
 use super::strip::Run;
 use super::{STEP, TILE};
 use crate::product::packed::{PAIR_COLUMNS, PAIR_DEPTH};
+use crate::simd::Simd;
 use crate::simd::amx::{Tiles, tile_dot_bf16, tile_load, tile_store, tile_zero};
 
 /// Bytes between rows of the sums.
@@ -23,15 +25,6 @@ pub(super) struct Sums {
     pub(super) both: bool,
 }
 
-/// What vector registers do while tiles multiply.
-pub(super) trait Meanwhile {
-    /// Brings the work to the share of `of` parts that `part` is.
-    ///
-    /// # Safety
-    /// The sums of the strip before are stored.
-    unsafe fn work(&mut self, part: usize, of: usize);
-}
-
 /// The tiles of this thread, with sums that are not stored yet.
 pub(super) struct Pipeline {
     _tiles: Tiles,
@@ -44,10 +37,10 @@ impl Pipeline {
     }
 
     /// Multiplies a strip's runs, `steps` in all and at least one. From the second step on, the strip before is stored,
-    /// and `meanwhile` does its share of the work after each.
+    /// and its rows are finished between the steps.
     ///
     /// # Safety
-    /// The runs can be read, and the sums written (and read, to accumulate); `meanwhile` may work.
+    /// The runs can be read, and the sums written (and read, to accumulate); what is to be finished is the strip before.
     #[inline(always)]
     pub(super) unsafe fn multiply(
         &mut self,
@@ -55,7 +48,7 @@ impl Pipeline {
         steps: usize,
         sums: Sums,
         accumulate: bool,
-        meanwhile: &mut impl Meanwhile,
+        finishing: &mut Finishing<'_, impl Simd>,
     ) {
         let mut done = 0;
         for run in runs {
@@ -79,7 +72,7 @@ impl Pipeline {
                             tile_dot_bf16!(2, 5, 6);
                             tile_dot_bf16!(3, 5, 7);
                         }
-                        meanwhile.work(done, steps - 1);
+                        finishing.work(done, steps - 1);
                     }
                 }
                 done += 1;

@@ -19,6 +19,7 @@ use half::bf16;
 pub(super) use self::keys::Keys;
 use self::keys::{BLOCK, length};
 use self::work::{Job, Work};
+use super::forward::WIDTH;
 use super::pack::{Form, PackTiles};
 use super::{Features, TILE};
 use crate::attention::heads::{Sizes, View};
@@ -28,8 +29,6 @@ use crate::output::Target;
 use crate::simd::amx::{SIDE, Tiles};
 use crate::simd::dispatch;
 
-/// Queries in a panel: two tiles.
-pub(super) const WIDTH: usize = 32;
 /// Numbers of f32 in a tile.
 const SUMS: usize = SIDE * SIDE;
 /// The largest bound of a score, in units of log₂: weights reach from 2⁻¹²⁵ to 1.
