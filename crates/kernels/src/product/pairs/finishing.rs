@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use half::bf16;
 
+use super::lines::Lines;
 use super::{LINE, STRIP};
 use crate::product::Call;
 use crate::product::packed::PAIR_COLUMNS;
@@ -19,6 +20,8 @@ pub(super) struct Strip<'a> {
     pub(super) sums: *const f32,
     /// Rows that are finished.
     pub(super) done: usize,
+    /// The rows addressed, if they can be together.
+    pub(super) lines: Option<Lines<bf16>>,
 }
 
 /// What is left to do to the strip before, and memory to fetch.
@@ -41,9 +44,15 @@ impl<S: Simd> Finishing<'_, S> {
         let Some(strip) = &mut self.strip else { return };
         let end = end.min(strip.targets.len());
         if strip.done < end {
-            let targets = &strip.targets[strip.done..end];
-            let sums = strip.sums.wrapping_add(strip.done * PAIR_COLUMNS);
+            let rows = strip.done..end;
             strip.done = end;
+            if let Some(lines) = &strip.lines {
+                // SAFETY: the caller's word.
+                unsafe { lines.finish(self.simd, strip.sums, rows) };
+                return;
+            }
+            let sums = strip.sums.wrapping_add(rows.start * PAIR_COLUMNS);
+            let targets = &strip.targets[rows];
             let columns = strip.columns.clone();
             // SAFETY: the caller's word.
             unsafe { self.call.epilogue.finish(self.simd, targets, columns, sums, PAIR_COLUMNS) };

@@ -6,6 +6,7 @@
 //! reads its tiles where the activations lie: 16 rows at equal distances ([`Map::in_tiles`](super::Map::in_tiles)).
 
 mod finishing;
+mod lines;
 mod strip;
 mod tiles;
 
@@ -15,6 +16,7 @@ use half::bf16;
 use rayon::prelude::*;
 
 use self::finishing::{Finishing, Strip};
+use self::lines::Lines;
 use self::strip::{Run, on_registers};
 use self::tiles::{Pipeline, Sums};
 use super::packed::{PAIR_CHUNK, PAIR_COLUMNS, PAIR_DEPTH, Side, Values};
@@ -203,12 +205,11 @@ impl Kernel for Task<'_> {
                     turn += 1;
                     // SAFETY: inside the sums.
                     let at = unsafe { sums.add(at * STRIP * PAIR_COLUMNS) };
-                    let next = Strip {
-                        targets: &targets[strip * STRIP..][..if both { STRIP } else { TILE }],
-                        columns: panel * PAIR_COLUMNS..(panel + 1) * PAIR_COLUMNS,
-                        sums: at,
-                        done: 0,
-                    };
+                    let targets = &targets[strip * STRIP..][..if both { STRIP } else { TILE }];
+                    let columns = panel * PAIR_COLUMNS..(panel + 1) * PAIR_COLUMNS;
+                    let lines =
+                        if last { Lines::new(&call.epilogue, targets, columns.clone()) } else { None };
+                    let next = Strip { targets, columns, sums: at, done: 0, lines };
                     // SAFETY: the tier is there, and the runs lie in the activations and weights; sums that are finished
                     // are a strip of this task's, and stored.
                     unsafe {
