@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 /// A family of instruction sets, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tier {
-    /// x86-64 with AMX tiles of bf16 beside AVX-512 with bf16.
+    /// x86-64 with AMX tiles of bf16 beside AVX-512 with bf16 and VBMI2.
     Amx,
     /// x86-64 with AVX-512 and its dot products of bf16 pairs.
     Avx512Bf16,

@@ -9,7 +9,9 @@ use std::sync::OnceLock;
 /// True if the processor has AMX with bf16 and AVX-512 with bf16, and the system lets this process use them, or if
 /// the former are emulated.
 pub(crate) fn is_available() -> bool {
-    crate::isa::Tier::Avx512Bf16.is_available() && (is_native() || is_emulated())
+    crate::isa::Tier::Avx512Bf16.is_available()
+        && is_x86_feature_detected!("avx512vbmi2")
+        && (is_native() || is_emulated())
 }
 
 /// True if the processor has AMX with bf16, and the system lets this process use it.

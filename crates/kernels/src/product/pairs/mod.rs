@@ -207,8 +207,11 @@ impl Kernel for Task<'_> {
                     let at = unsafe { sums.add(at * STRIP * PAIR_COLUMNS) };
                     let targets = &targets[strip * STRIP..][..if both { STRIP } else { TILE }];
                     let columns = panel * PAIR_COLUMNS..(panel + 1) * PAIR_COLUMNS;
-                    let lines =
-                        if last { Lines::new(&call.epilogue, targets, columns.clone()) } else { None };
+                    let lines = if last {
+                        Lines::new(&call.epilogue, targets, columns.clone())
+                    } else {
+                        None
+                    };
                     let next = Strip { targets, columns, sums: at, done: 0, lines };
                     // SAFETY: the tier is there, and the runs lie in the activations and weights; sums that are finished
                     // are a strip of this task's, and stored.

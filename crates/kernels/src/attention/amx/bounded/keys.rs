@@ -114,7 +114,7 @@ fn longest(head: &Head<'_, bf16>, rows: Range<usize>) -> f32 {
     most
 }
 
-/// The length of a row, or slightly more.
+/// The length of a row, or slightly more: infinite, not to be lost in a maximum, if a number is none.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) fn length(row: &[bf16]) -> f32 {
@@ -126,5 +126,6 @@ pub(super) fn length(row: &[bf16]) -> f32 {
             unsafe { std::mem::transmute(_mm512_maskz_loadu_epi16(mask, numbers.as_ptr().cast())) };
         sum = _mm512_dpbf16_ps(sum, numbers, numbers);
     }
-    1.0001 * _mm512_reduce_add_ps(sum).sqrt()
+    let length = 1.0001 * _mm512_reduce_add_ps(sum).sqrt();
+    if length.is_nan() { f32::INFINITY } else { length }
 }
