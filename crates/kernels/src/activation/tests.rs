@@ -62,6 +62,29 @@ fn large_inputs_stay_finite() -> Result<()> {
 }
 
 #[test]
+fn short_gelu_is_gelu() {
+    struct Worst;
+    impl Kernel for Worst {
+        type Output = f32;
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) -> f32 {
+            let mut worst = 0.0_f32;
+            for number in -4000..=4000 {
+                let x = simd.splat(number as f32 / 500.0);
+                let [short, whole] = [gelu_for_bf16(simd, x), Activation::Gelu.value(simd, x)]
+                    .map(|y| simd.to_array(y)[0]);
+                worst = worst.max((short - whole).abs() / (number as f32 / 500.0).abs().max(1.0));
+            }
+            worst
+        }
+    }
+    for tier in tiers() {
+        let worst = dispatch(tier, Worst);
+        assert!(worst < 4e-6, "{tier}: {worst}");
+    }
+}
+
+#[test]
 fn geglu_is_a_product_with_gelu() -> Result<()> {
     let mut numbers = Numbers::new(21);
     for dims in [[1, 1, 2], [2, 3, 34], [1, 5, 128], [1, 300, 100]] {

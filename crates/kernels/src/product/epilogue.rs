@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use super::rows::NO_TARGET;
-use crate::activation::Activation;
 use crate::output::Target;
 use crate::simd::{Real, Simd};
 
@@ -154,7 +153,7 @@ impl<T: Real> Epilogue<'_, T> {
                     value = simd.add(value, simd.load(bias.as_ptr().add(packed)));
                     gate = simd.add(gate, simd.load(bias.as_ptr().add(packed + S::LANES)));
                 }
-                let x = simd.mul(value, Activation::Gelu.value(simd, gate));
+                let x = simd.mul(value, T::gelu(simd, gate));
                 self.write(simd, Place { row, column, count }, x);
             }
         }

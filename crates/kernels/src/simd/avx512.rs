@@ -100,12 +100,20 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     fn quotient(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: as in `splat`.
         unsafe {
-            // 14 bits, by Newton's step twice as many, and what that quotient leaves of the dividend.
-            let estimate = _mm512_rcp14_ps(b);
-            let error = _mm512_fnmadd_ps(b, estimate, _mm512_set1_ps(1.0));
-            let inverse = _mm512_fmadd_ps(estimate, error, estimate);
+            // What a first quotient leaves of the dividend is divided too.
+            let inverse = self.inverse(b);
             let quotient = _mm512_mul_ps(a, inverse);
             _mm512_fmadd_ps(_mm512_fnmadd_ps(b, quotient, a), inverse, quotient)
+        }
+    }
+    #[inline(always)]
+    fn inverse(self, x: __m512) -> __m512 {
+        // SAFETY: as in `splat`.
+        unsafe {
+            // 14 bits, and by Newton's step twice as many.
+            let estimate = _mm512_rcp14_ps(x);
+            let error = _mm512_fnmadd_ps(x, estimate, _mm512_set1_ps(1.0));
+            _mm512_fmadd_ps(estimate, error, estimate)
         }
     }
     #[inline(always)]

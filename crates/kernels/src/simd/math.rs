@@ -66,7 +66,7 @@ pub(crate) fn erf<S: Simd>(simd: S, x: S::V) -> S::V {
 /// The polynomial with these coefficients, the highest first. A function: a closure may be compiled apart, without the
 /// tier's instructions.
 #[inline(always)]
-fn horner<S: Simd, const N: usize>(simd: S, x: S::V, coefficients: [f32; N]) -> S::V {
+pub(crate) fn horner<S: Simd, const N: usize>(simd: S, x: S::V, coefficients: [f32; N]) -> S::V {
     let mut p = simd.splat(coefficients[0]);
     for &c in &coefficients[1..] {
         p = simd.mul_add(p, x, simd.splat(c));

@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, Result, WithDType, bail};
 use half::bf16;
 
 use super::{MAX_LANES, Simd};
+use crate::activation::{Activation, gelu_for_bf16};
 
 /// A number in memory that is f32 in registers.
 pub(crate) trait Real: WithDType + Default {
@@ -27,6 +28,8 @@ pub(crate) trait Real: WithDType + Default {
             Self::store(simd, to.add(S::LANES), high);
         }
     }
+    /// `x · Φ(x)`, as exactly as the type can hold it.
+    fn gelu<S: Simd>(simd: S, x: S::V) -> S::V;
     /// The numbers of a storage.
     ///
     /// # Errors
@@ -107,6 +110,10 @@ impl Real for f32 {
         // SAFETY: the caller's word.
         unsafe { simd.store(to, x) }
     }
+    #[inline(always)]
+    fn gelu<S: Simd>(simd: S, x: S::V) -> S::V {
+        Activation::Gelu.value(simd, x)
+    }
     fn slice(storage: &CpuStorage) -> Result<&[Self]> {
         match storage {
             CpuStorage::F32(values) => Ok(values),
@@ -133,6 +140,10 @@ impl Real for bf16 {
     unsafe fn store_two<S: Simd>(simd: S, to: *mut Self, low: S::V, high: S::V) {
         // SAFETY: the caller's word.
         unsafe { simd.store_two_bf16(to, low, high) }
+    }
+    #[inline(always)]
+    fn gelu<S: Simd>(simd: S, x: S::V) -> S::V {
+        gelu_for_bf16(simd, x)
     }
     fn slice(storage: &CpuStorage) -> Result<&[Self]> {
         match storage {

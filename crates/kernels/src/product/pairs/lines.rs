@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use crate::activation::Activation;
 use crate::product::Epilogue;
 use crate::product::packed::PAIR_COLUMNS;
 use crate::product::rows::NO_TARGET;
@@ -103,7 +102,7 @@ impl<T: Real> Kernel for Finish<'_, T> {
                     };
                     let (mut low, mut high) = (sum(at), sum(at + S::LANES));
                     if lines.gated {
-                        let mut x = simd.mul(low, Activation::Gelu.value(simd, high));
+                        let mut x = simd.mul(low, T::gelu(simd, high));
                         if !lines.residual.is_null() {
                             let residual = lines.residual.add(row * lines.stride + at / 2);
                             x = simd.add(x, T::load(simd, residual));

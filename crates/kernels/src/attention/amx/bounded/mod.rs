@@ -32,6 +32,8 @@ use crate::simd::dispatch;
 
 /// Numbers of f32 in a tile.
 const SUMS: usize = SIDE * SIDE;
+/// Rows of a chunk between which tiles are at work.
+const STEPPING: usize = 24;
 /// The largest bound of a score, in units of log₂: weights reach from 2⁻¹²⁵ to 1.
 const MOST: f32 = 62.0;
 
@@ -124,7 +126,6 @@ impl Panel<'_> {
             }
             let offsets = shifts;
             for chunk in 0..keys.chunks {
-                work.store();
                 let (block, within) = (chunk / BLOCK, chunk % BLOCK);
                 // What the tiles do meanwhile: the next scores, and some columns of the block before.
                 let next = usize::from(chunk + 1 < keys.chunks);
@@ -138,7 +139,8 @@ impl Panel<'_> {
                 let from = scores[chunk % 2];
                 let to = weights[block % 2].add(within * 2 * TILE);
                 for row in (0..WIDTH).step_by(2) {
-                    while done * WIDTH < steps * (row + 1) {
+                    // All steps before the last rows, so that the next scores are in memory when they are read.
+                    while done < steps && done * STEPPING < steps * (row + 1) {
                         if !work.is_idle() {
                             work.step();
                         } else if number < next {
@@ -149,6 +151,9 @@ impl Panel<'_> {
                             number += 1;
                         }
                         done += 1;
+                    }
+                    if row == STEPPING && columns.is_empty() {
+                        work.store();
                     }
                     weigh(from, row, &offsets, scale, to);
                 }
