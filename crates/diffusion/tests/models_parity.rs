@@ -194,12 +194,12 @@ fn bf16_parity() -> Result<()> {
         let config = UNet2DConditionConfig::from_json(&case.config)?;
         let model = UNet2DConditionModel::load(&config, &case.in_bf16())?;
         let noise_pred = model.forward_conditioned(
-            case.get("sample"),
-            case.get("timestep"),
-            case.get("encoder_hidden_states"),
-            case.io.get("timestep_cond"),
+            case.get("many_sample"),
+            case.get("many_timestep"),
+            case.get("many_encoder_hidden_states"),
+            case.io.get("many_timestep_cond"),
         )?;
-        ratios.push(case.bf16_ratio("noise_pred", &noise_pred)?);
+        ratios.push(case.bf16_ratio("many_noise_pred", &noise_pred)?);
     }
     for case in Case::all("AutoencoderKL") {
         let config = AutoencoderKlConfig::from_json(&case.config)?;
