@@ -6,7 +6,7 @@
 use std::arch::asm;
 use std::sync::OnceLock;
 
-/// True if the processor has AMX with bf16 and AVX-512 with bf16, and the system lets this process use them, or if
+/// True if the processor has AMX with bf16 and AVX-512 with bf16 and VBMI2, and the system lets this process use them, or if
 /// the former are emulated.
 pub(crate) fn is_available() -> bool {
     crate::isa::Tier::Avx512Bf16.is_available()

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
-use super::{Kernel, Simd};
+use super::Simd;
 use crate::isa::Tier;
 
 /// Proof of AVX2, FMA and F16C.
@@ -120,17 +120,6 @@ impl Simd for Avx2 {
         // SAFETY: `self` is proof of the instructions; the caller vouches for the pointers.
         unsafe { transpose8(from, from_stride, to, to_stride) }
     }
-    #[inline(always)]
-    fn apart<K: Kernel>(self, kernel: K) -> K::Output {
-        // SAFETY: `self` is proof of the instructions.
-        unsafe { apart(kernel, self) }
-    }
-}
-
-#[inline(never)]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn apart<K: Kernel>(kernel: K, simd: Avx2) -> K::Output {
-    kernel.run(simd)
 }
 
 /// [`Simd::transpose8`] with AVX, for both x86 tiers.

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
-use super::{Kernel, Simd, avx2::transpose8};
+use super::{Simd, avx2::transpose8};
 use crate::isa::Tier;
 
 /// Proof of AVX-512 F, BW, DQ and VL, of AVX2, FMA and F16C, and if `BF16` of AVX-512 BF16.
@@ -169,21 +169,4 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         // SAFETY: `self` is proof of AVX2 too; the caller vouches for the pointers.
         unsafe { transpose8(from, from_stride, to, to_stride) }
     }
-    #[inline(always)]
-    fn apart<K: Kernel>(self, kernel: K) -> K::Output {
-        // SAFETY: `self` is proof of the instructions.
-        unsafe { if BF16 { with_bf16(kernel, self) } else { without_bf16(kernel, self) } }
-    }
-}
-
-#[inline(never)]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-fn without_bf16<K: Kernel>(kernel: K, simd: impl Simd) -> K::Output {
-    kernel.run(simd)
-}
-
-#[inline(never)]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
-fn with_bf16<K: Kernel>(kernel: K, simd: impl Simd) -> K::Output {
-    kernel.run(simd)
 }

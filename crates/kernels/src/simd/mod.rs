@@ -100,9 +100,6 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         to_stride: usize,
     );
 
-    /// Runs a kernel in a function of its own.
-    fn apart<K: Kernel>(self, kernel: K) -> K::Output;
-
     fn zero(self) -> Self::V {
         self.splat(0.0)
     }

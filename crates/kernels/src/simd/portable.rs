@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::{Kernel, Simd};
+use super::Simd;
 use crate::isa::Tier;
 
 /// Needs nothing of the processor.
@@ -111,9 +111,5 @@ impl Simd for Portable {
                 unsafe { *to.add(j * to_stride + i) = *from.add(i * from_stride + j) };
             }
         }
-    }
-    #[inline(never)]
-    fn apart<K: Kernel>(self, kernel: K) -> K::Output {
-        kernel.run(self)
     }
 }

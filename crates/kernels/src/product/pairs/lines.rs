@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::product::Epilogue;
 use crate::product::packed::PAIR_COLUMNS;
 use crate::product::rows::NO_TARGET;
-use crate::simd::{Kernel, Real, Simd};
+use crate::simd::{Real, Simd};
 
 /// Rows of a panel whose outputs are whole and lie at equal distances.
 pub(crate) struct Lines<T> {
@@ -72,46 +72,28 @@ impl<T: Real> Lines<T> {
     /// The block holds the rows, and the output that the epilogue named is there.
     #[inline(always)]
     pub(crate) unsafe fn finish<S: Simd>(&self, simd: S, sums: *const f32, rows: Range<usize>) {
-        // In a function of its own, so that the registers of a loop around it are not spilled for this one's.
-        simd.apart(Finish { lines: self, sums, rows });
-    }
-}
-
-/// Rows of a block to finish, all of which can be read and written.
-struct Finish<'a, T> {
-    lines: &'a Lines<T>,
-    sums: *const f32,
-    rows: Range<usize>,
-}
-
-impl<T: Real> Kernel for Finish<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self { lines, sums, rows } = self;
         for row in rows {
-            // SAFETY: `Lines::finish` was told so: a row of the block, of the output and, where there is one, of the
-            // residual, with as many columns as the panel or half as many.
+            // SAFETY: the caller's word: a row of the block, of the output and, where there is one, of the residual, with as
+            // many columns as the panel or half as many.
             unsafe {
                 let from = sums.add(row * PAIR_COLUMNS);
-                let out = lines.out.add(row * lines.stride);
+                let out = self.out.add(row * self.stride);
                 for at in (0..PAIR_COLUMNS).step_by(2 * S::LANES) {
-                    let sum = |at: usize| {
-                        simd.add(simd.load(from.add(at)), simd.load(lines.bias.0.as_ptr().add(at)))
-                    };
-                    let (mut low, mut high) = (sum(at), sum(at + S::LANES));
-                    if lines.gated {
+                    let bias = self.bias.0.as_ptr().add(at);
+                    let mut low = simd.add(simd.load(from.add(at)), simd.load(bias));
+                    let mut high =
+                        simd.add(simd.load(from.add(at + S::LANES)), simd.load(bias.add(S::LANES)));
+                    if self.gated {
                         let mut x = simd.mul(low, T::gelu(simd, high));
-                        if !lines.residual.is_null() {
-                            let residual = lines.residual.add(row * lines.stride + at / 2);
+                        if !self.residual.is_null() {
+                            let residual = self.residual.add(row * self.stride + at / 2);
                             x = simd.add(x, T::load(simd, residual));
                         }
                         T::store(simd, out.add(at / 2), x);
                         continue;
                     }
-                    if !lines.residual.is_null() {
-                        let residual = lines.residual.add(row * lines.stride + at);
+                    if !self.residual.is_null() {
+                        let residual = self.residual.add(row * self.stride + at);
                         low = simd.add(low, T::load(simd, residual));
                         high = simd.add(high, T::load(simd, residual.add(S::LANES)));
                     }
