@@ -9,7 +9,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 pub use self::geglu::{geglu, geglu_on};
 use crate::isa::Tier;
 use crate::output::{Rows, written_in_blocks};
-use crate::simd::math::{erf, exp, horner, sigmoid};
+use crate::simd::math::{exp, gelu, normal_cdf, sigmoid};
 use crate::simd::{Kernel, Real, Simd, dispatch};
 use crate::tensors::{for_real, from_numbers, numbers, with_numbers};
 
@@ -56,7 +56,7 @@ impl Activation {
     pub(crate) fn value<S: Simd>(self, simd: S, x: S::V) -> S::V {
         match self {
             Self::Silu => simd.mul(x, sigmoid(simd, x)),
-            Self::Gelu => simd.mul(x, normal_cdf(simd, x)),
+            Self::Gelu => gelu(simd, x),
             Self::QuickGelu => simd.mul(x, sigmoid(simd, simd.mul(x, simd.splat(QUICK)))),
             Self::Relu => simd.max(x, simd.zero()),
             Self::LeakyRelu { slope } => {
@@ -87,25 +87,6 @@ impl Activation {
 
 /// The factor of CLIP's approximation of GELU.
 const QUICK: f32 = 1.702;
-
-#[inline(always)]
-fn normal_cdf<S: Simd>(simd: S, x: S::V) -> S::V {
-    let erf = erf(simd, simd.mul(x, simd.splat(std::f32::consts::FRAC_1_SQRT_2)));
-    simd.mul_add(simd.splat(0.5), erf, simd.splat(0.5))
-}
-
-/// `x · Φ(x)` within 4e-6 of `x`, for what is rounded to bf16: a shorter fraction than [`erf`]'s, divided less exactly.
-#[inline(always)]
-pub(crate) fn gelu_for_bf16<S: Simd>(simd: S, x: S::V) -> S::V {
-    // Minimax coefficients of (Φ(x) - 1/2) / x in x², up to 5²: within 2.9e-6 of Φ.
-    const ABOVE: [f32; 4] = [3.099_131_3e-5, 3.753_554_7e-3, 2.818_051e-2, 3.989_303e-1];
-    const BELOW: [f32; 4] = [1.114_028_6e-3, 2.399_844e-2, 2.372_246_8e-1, 1.0];
-    let inside = simd.min(simd.max(x, simd.splat(-5.0)), simd.splat(5.0));
-    let square = simd.mul(inside, inside);
-    let above = simd.mul(inside, horner(simd, square, ABOVE));
-    let inverse = simd.inverse(horner(simd, square, BELOW));
-    simd.mul(x, simd.mul_add(above, inverse, simd.splat(0.5)))
-}
 
 /// `(x σ(a x))' = σ + a x σ (1 - σ)`. A function: a closure may be compiled apart, without the tier's instructions.
 #[inline(always)]

@@ -1,6 +1,7 @@
 use candle_core::{DType, Device, Var};
 
 use super::*;
+use crate::simd::math::gelu_for_bf16;
 use crate::testing::{Numbers, agrees, tiers};
 
 const ALL: [Activation; 5] = [

@@ -69,35 +69,16 @@ impl<T: Real> Epilogue<'_, T> {
     unsafe fn row<S: Simd>(&self, simd: S, row: usize, columns: &Range<usize>, from: *const f32) {
         let image_bias =
             self.image_bias.map(|(bias, per_image)| &bias[row / per_image * self.columns..]);
-        let mut at = 0;
-        while at < columns.len() {
+        for at in (0..columns.len()).step_by(S::LANES) {
             let column = columns.start + at;
             if column >= self.columns {
                 return;
             }
-            let left = self.columns - column;
-            // SAFETY: the registers are in the block, the bias has a number for each of their columns.
+            let count = (self.columns - column).min(S::LANES);
+            // SAFETY: the register is in the block, the bias has a number for each of its columns.
             unsafe {
-                let sums = |at: usize| {
-                    let (from, column) = (from.add(at), columns.start + at);
-                    self.plus_bias(simd, simd.load(from), column, image_bias)
-                };
-                if left >= 2 * S::LANES && at + 2 * S::LANES <= columns.len() {
-                    let (mut low, mut high) = (sums(at), sums(at + S::LANES));
-                    let place = row * self.columns + column;
-                    if let Some(residual) = self.residual {
-                        debug_assert!(place + 2 * S::LANES <= residual.len());
-                        let from = residual.as_ptr().add(place);
-                        low = simd.add(low, T::load(simd, from));
-                        high = simd.add(high, T::load(simd, from.add(S::LANES)));
-                    }
-                    T::store_two(simd, self.out.at(place), low, high);
-                    at += 2 * S::LANES;
-                } else {
-                    let count = left.min(S::LANES);
-                    self.write(simd, Place { row, column, count }, sums(at));
-                    at += S::LANES;
-                }
+                let x = self.plus_bias(simd, simd.load(from.add(at)), column, image_bias);
+                self.write(simd, Place { row, column, count }, x);
             }
         }
     }
@@ -112,19 +93,22 @@ impl<T: Real> Epilogue<'_, T> {
         column: usize,
         image_bias: Option<&[f32]>,
     ) -> S::V {
-        let mut x = sums;
         // SAFETY: the caller's word; the bias of an image is one of all columns.
         unsafe {
-            if let Some(bias) = self.bias {
+            let of_layer = self.bias.map(|bias| {
                 debug_assert!(column + S::LANES <= bias.len());
-                x = simd.add(x, simd.load(bias.as_ptr().add(column)));
-            }
-            if let Some(bias) = image_bias {
+                simd.load(bias.as_ptr().add(column))
+            });
+            let of_image = image_bias.map(|bias| {
                 let count = (self.columns - column).min(S::LANES);
-                x = simd.add(x, f32::load_up_to(simd, bias.as_ptr().add(column), count));
+                f32::load_up_to(simd, bias.as_ptr().add(column), count)
+            });
+            match (of_layer, of_image) {
+                (Some(a), Some(b)) => simd.add(sums, simd.add(a, b)),
+                (Some(bias), None) | (None, Some(bias)) => simd.add(sums, bias),
+                (None, None) => sums,
             }
         }
-        x
     }
 
     /// # Safety

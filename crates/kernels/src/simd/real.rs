@@ -3,8 +3,8 @@
 use candle_core::{CpuStorage, Result, WithDType, bail};
 use half::bf16;
 
+use super::math::{gelu, gelu_for_bf16};
 use super::{MAX_LANES, Simd};
-use crate::activation::{Activation, gelu_for_bf16};
 
 /// A number in memory that is f32 in registers.
 pub(crate) trait Real: WithDType + Default {
@@ -16,18 +16,6 @@ pub(crate) trait Real: WithDType + Default {
     /// # Safety
     /// `LANES` numbers can be written at `to`.
     unsafe fn store<S: Simd>(simd: S, to: *mut Self, x: S::V);
-    /// Rounds two registers to nearest, one after the other in memory.
-    ///
-    /// # Safety
-    /// `2 · LANES` numbers can be written at `to`.
-    #[inline(always)]
-    unsafe fn store_two<S: Simd>(simd: S, to: *mut Self, low: S::V, high: S::V) {
-        // SAFETY: the caller's word.
-        unsafe {
-            Self::store(simd, to, low);
-            Self::store(simd, to.add(S::LANES), high);
-        }
-    }
     /// `x · Φ(x)`, as exactly as the type can hold it.
     fn gelu<S: Simd>(simd: S, x: S::V) -> S::V;
     /// The numbers of a storage.
@@ -112,7 +100,7 @@ impl Real for f32 {
     }
     #[inline(always)]
     fn gelu<S: Simd>(simd: S, x: S::V) -> S::V {
-        Activation::Gelu.value(simd, x)
+        gelu(simd, x)
     }
     fn slice(storage: &CpuStorage) -> Result<&[Self]> {
         match storage {
@@ -135,11 +123,6 @@ impl Real for bf16 {
     unsafe fn store<S: Simd>(simd: S, to: *mut Self, x: S::V) {
         // SAFETY: the caller's word.
         unsafe { simd.store_bf16(to, x) }
-    }
-    #[inline(always)]
-    unsafe fn store_two<S: Simd>(simd: S, to: *mut Self, low: S::V, high: S::V) {
-        // SAFETY: the caller's word.
-        unsafe { simd.store_two_bf16(to, low, high) }
     }
     #[inline(always)]
     fn gelu<S: Simd>(simd: S, x: S::V) -> S::V {

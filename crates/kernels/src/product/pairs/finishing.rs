@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::lines::Lines;
+use super::whole::WholeRows;
 use super::{LINE, STRIP};
 use crate::product::Call;
 use crate::product::packed::PAIR_COLUMNS;
@@ -20,8 +20,8 @@ pub(super) struct Strip<'a> {
     pub(super) sums: *const f32,
     /// Rows that are finished.
     pub(super) done: usize,
-    /// The rows addressed, if they can be together.
-    pub(super) lines: Option<Lines<bf16>>,
+    /// The rows addressed together, if they can be.
+    pub(super) whole: Option<WholeRows>,
 }
 
 /// What is left to do to the strip before, and memory to fetch.
@@ -46,9 +46,9 @@ impl<S: Simd> Finishing<'_, S> {
         if strip.done < end {
             let rows = strip.done..end;
             strip.done = end;
-            if let Some(lines) = &strip.lines {
+            if let Some(whole) = &strip.whole {
                 // SAFETY: the caller's word.
-                unsafe { lines.finish(self.simd, strip.sums, rows) };
+                unsafe { whole.finish(self.simd, strip.sums, rows) };
                 return;
             }
             let sums = strip.sums.wrapping_add(rows.start * PAIR_COLUMNS);

@@ -6,9 +6,9 @@
 //! reads its tiles where the activations lie: 16 rows at equal distances ([`Map::in_tiles`](super::Map::in_tiles)).
 
 mod finishing;
-mod lines;
 mod strip;
 mod tiles;
+mod whole;
 
 use std::ops::Range;
 
@@ -16,9 +16,9 @@ use half::bf16;
 use rayon::prelude::*;
 
 use self::finishing::{Finishing, Strip};
-use self::lines::Lines;
 use self::strip::{Run, on_registers};
 use self::tiles::{Pipeline, Sums};
+use self::whole::WholeRows;
 use super::packed::{PAIR_CHUNK, PAIR_COLUMNS, PAIR_DEPTH, Side, Values};
 use super::packing::{pair_panel, pair_step};
 use super::{Block, Call, Tasks, rows_in_task, transposed};
@@ -207,12 +207,13 @@ impl Kernel for Task<'_> {
                     let at = unsafe { sums.add(at * STRIP * PAIR_COLUMNS) };
                     let targets = &targets[strip * STRIP..][..if both { STRIP } else { TILE }];
                     let columns = panel * PAIR_COLUMNS..(panel + 1) * PAIR_COLUMNS;
-                    let lines = if last {
-                        Lines::new(&call.epilogue, targets, columns.clone())
-                    } else {
-                        None
-                    };
-                    let next = Strip { targets, columns, sums: at, done: 0, lines };
+                    let next = last.then(|| Strip {
+                        targets,
+                        whole: WholeRows::new(&call.epilogue, targets, columns.clone()),
+                        columns,
+                        sums: at,
+                        done: 0,
+                    });
                     // SAFETY: the tier is there, and the runs lie in the activations and weights; sums that are finished
                     // are a strip of this task's, and stored.
                     unsafe {
@@ -221,11 +222,11 @@ impl Kernel for Task<'_> {
                                 let to = Sums { at, both };
                                 pipeline.multiply(runs, all_steps, to, number > 0, &mut finishing);
                                 finishing.rest();
-                                finishing.strip = last.then_some(next);
+                                finishing.strip = next;
                             }
                             None => {
                                 on_registers(&runs, 1 + usize::from(both), at, number > 0);
-                                finishing.strip = last.then_some(next);
+                                finishing.strip = next;
                                 finishing.rest();
                             }
                         }

@@ -6,8 +6,8 @@
 //! weights, and an additional feature of the values, which is 1, sums the weights.
 //!
 //! While the vector registers turn a chunk's scores into weights, row by row, the tiles multiply: queries with the next
-//! chunk's keys, and the weights of the block before with its values. Only one port does arithmetic while tiles are at work, so that exponentials
-//! are what the time goes into; they are computed as 16-bit integers, two in the place of one.
+//! chunk's keys, and the weights of the block before with its values. Only one port does arithmetic while tiles are at
+//! work, so that exponentials are computed as 16-bit integers, two in the place of one.
 
 mod keys;
 mod work;
@@ -32,8 +32,6 @@ use crate::simd::dispatch;
 
 /// Numbers of f32 in a tile.
 const SUMS: usize = SIDE * SIDE;
-/// Rows of a chunk between which tiles are at work.
-const STEPPING: usize = 24;
 /// The largest bound of a score, in units of log₂: weights reach from 2⁻¹²⁵ to 1.
 const MOST: f32 = 62.0;
 
@@ -126,6 +124,7 @@ impl Panel<'_> {
             }
             let offsets = shifts;
             for chunk in 0..keys.chunks {
+                work.store();
                 let (block, within) = (chunk / BLOCK, chunk % BLOCK);
                 // What the tiles do meanwhile: the next scores, and some columns of the block before.
                 let next = usize::from(chunk + 1 < keys.chunks);
@@ -139,8 +138,7 @@ impl Panel<'_> {
                 let from = scores[chunk % 2];
                 let to = weights[block % 2].add(within * 2 * TILE);
                 for row in (0..WIDTH).step_by(2) {
-                    // All steps before the last rows, so that the next scores are in memory when they are read.
-                    while done < steps && done * STEPPING < steps * (row + 1) {
+                    while done * WIDTH < steps * (row + 1) {
                         if !work.is_idle() {
                             work.step();
                         } else if number < next {
@@ -151,9 +149,6 @@ impl Panel<'_> {
                             number += 1;
                         }
                         done += 1;
-                    }
-                    if row == STEPPING && columns.is_empty() {
-                        work.store();
                     }
                     weigh(from, row, &offsets, scale, to);
                 }
@@ -245,7 +240,7 @@ const OFFSET: f32 = 255.0;
 ///
 /// From 128 to 256, the bits of an f32 end in 7 bits of an integer and 16 of a fraction. With 255 added to `x`, that integer
 /// is the exponent of `2ˣ` as bf16 has it, and all that is left is `2ᶠ - 1` of the fraction, for 32 numbers at once. The
-/// bits before the integer end up where the sign is. Half of it runs on the port that arithmetic leaves free.
+/// bits before the integer end up where the sign is.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2")]
 fn minus_exp2(low: __m512i, high: __m512i) -> __m512i {
