@@ -9,8 +9,10 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
+use super::exponential::{OFFSET, minus_exp2};
 use super::pack::{Form, PackTiles};
-use super::softmax::{exp2, neighbours, pairs};
+use super::softmax::pairs;
+use super::work::Work;
 use super::{Features, Grid, Product, TILE};
 use crate::attention::forward::fill_bias;
 use crate::attention::heads::{Head, Sizes};
@@ -67,8 +69,8 @@ struct Chunk<'a> {
     keys: Range<usize>,
 }
 
-/// Room for weights and slopes of a block of keys and a panel of queries, as left tiles with keys along, and for slopes
-/// as right tiles with keys deep; for scores of a strip of queries and slopes of their weights, `(keys, queries)`.
+/// Room for negative weights and slopes of a block of keys and a panel of queries, as left tiles with keys along and
+/// queries `i` and `16 + i` paired, and for slopes as right tiles with keys deep; for scores of a strip of queries and slopes of their weights, `(keys, queries)`.
 #[derive(Clone, Copy)]
 struct Between {
     weights: *mut bf16,
@@ -81,7 +83,7 @@ struct Between {
 impl Chunk<'_> {
     /// # Safety
     /// The tier is available, and the part of dQ and rows of these keys are this task's.
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2")]
     unsafe fn run(&self, dq: &mut [f32], out: [Target<bf16>; 2]) {
         let Self { op, sizes, plan, inputs, features, at, ref keys } = *self;
         let Features { deep, along } = features;
@@ -133,7 +135,7 @@ impl Chunk<'_> {
             ] {
                 self.pack(head, keys.clone(), form, to, count);
             }
-            let guard = Tiles::configure();
+            let mut work = Work::new(Tiles::configure());
             for panel in 0..plan.panels {
                 // 2. queries and gradients of outputs, and their means
                 let queries = plan.rows(panel);
@@ -173,8 +175,9 @@ impl Chunk<'_> {
                                 stride: STRIP,
                                 accumulate: false,
                             };
-                            product.run(&guard);
+                            product.run(&mut work);
                         }
+                        work.store();
                         let start = queries.start + strip * STRIP;
                         let strip_queries = start..(start + STRIP).min(queries.end);
                         let keys = block..block + count;
@@ -192,7 +195,7 @@ impl Chunk<'_> {
                         stride: BLOCK,
                         accumulate: block > keys.start,
                     };
-                    product.run(&guard);
+                    product.run(&mut work);
                     // 5. the panel's part of dV and dK, (keys, features)
                     for (left, right, to) in
                         [(between.weights, grad_features, dv), (between.slopes, q_features, dk)]
@@ -207,12 +210,13 @@ impl Chunk<'_> {
                             stride: lanes,
                             accumulate: panel > 0,
                         };
-                        product.run(&guard);
+                        product.run(&mut work);
                     }
                 }
             }
-            drop(guard);
-            for (from, scale, out) in [(dk, op.scale, out[0]), (dv, 1.0, out[1])] {
+            work.store();
+            drop(work);
+            for (from, scale, out) in [(dk, op.scale, out[0]), (dv, -1.0, out[1])] {
                 let keys = keys.clone();
                 dispatch(op.tier, WriteRows { sizes, at, keys, from, lanes, scale, out });
             }
@@ -237,11 +241,11 @@ impl Chunk<'_> {
         dispatch(self.op.tier, PackTiles { head, rows, form, negate: false, to });
     }
 
-    /// Weights and slopes of a strip of a panel's queries, from their scores and the slopes of their weights.
+    /// Negative weights and slopes of a strip of a panel's queries, from their scores and the slopes of their weights.
     ///
     /// # Safety
     /// Scores and slopes are there for the keys, rounded up to a strip, and there is room for all keys of a block.
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2")]
     unsafe fn slopes(
         &self,
         queries: Range<usize>,
@@ -254,44 +258,62 @@ impl Chunk<'_> {
         let logs = &inputs.logs[at * sizes.padded_queries() + queries.start..][..STRIP];
         let count = keys.len();
         let scale = _mm512_set1_ps(op.scale * LOG2_E);
-        let least = _mm512_set1_ps(-126.0);
+        // No weight is less than 2⁻¹²⁶, none much more than 1.
+        let least = _mm512_set1_ps(OFFSET - 126.0);
+        let high_halves = _mm512_set1_epi32(0xffff_0000_u32 as i32);
         let mut bias = [0.0; 2 * STRIP];
         // SAFETY: the caller's word; all rows of tiles are cache lines.
         unsafe {
             let two = |from: *const f32| [_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16))];
-            let (logs, means) = (two(logs.as_ptr()), two(means[..STRIP].as_ptr()));
+            let means = two(means[..STRIP].as_ptr());
+            let shifts = two(logs.as_ptr()).map(|log| _mm512_sub_ps(_mm512_set1_ps(OFFSET), log));
             for pair in 0..count.next_multiple_of(STRIP) / 2 {
                 if let Some(all) = &op.bias {
                     let keys = keys.start + 2 * pair..keys.end.min(keys.start + 2 * pair + 2);
                     fill_bias(all, sizes.keys, &queries, keys, bias.as_mut_ptr(), STRIP);
                 }
-                let mut slopes = [[_mm512_setzero_ps(); 2]; 2];
-                for half in 0..2 {
+                let mut slopes = [_mm512_setzero_si512(); 2];
+                for (half, slopes) in slopes.iter_mut().enumerate() {
                     let key = 2 * pair + half;
-                    let mut weights = [_mm512_setzero_ps(); 2];
+                    let mut weights = _mm512_setzero_si512();
                     // Keys beyond the last weigh nothing.
                     if key < count {
-                        let scores = two(between.scores.add(key * STRIP));
-                        let weight_slopes = two(between.weight_slopes.add(key * STRIP));
-                        let bias = two(bias.as_ptr().add(half * STRIP));
-                        for v in 0..2 {
-                            let shift = _mm512_sub_ps(bias[v], logs[v]);
-                            let power = _mm512_fmadd_ps(scores[v], scale, shift);
-                            weights[v] = exp2(_mm512_max_ps(least, power));
-                            let slope = _mm512_sub_ps(weight_slopes[v], means[v]);
-                            slopes[half][v] = _mm512_mul_ps(weights[v], slope);
+                        let mut shifts = shifts;
+                        if op.bias.is_some() {
+                            let bias = two(bias.as_ptr().add(half * STRIP));
+                            shifts = std::array::from_fn(|v| _mm512_add_ps(shifts[v], bias[v]));
                         }
+                        let scores = two(between.scores.add(key * STRIP));
+                        let powers: [__m512i; 2] = std::array::from_fn(|v| {
+                            let power = _mm512_fmadd_ps(scores[v], scale, shifts[v]);
+                            _mm512_castps_si512(_mm512_max_ps(power, least))
+                        });
+                        weights = minus_exp2(powers[0], powers[1]);
+                        let weight_slopes = two(between.weight_slopes.add(key * STRIP));
+                        let wide = [
+                            _mm512_slli_epi32::<16>(weights),
+                            _mm512_and_si512(weights, high_halves),
+                        ];
+                        // Weights are negative.
+                        let [low, high] = std::array::from_fn(|v| {
+                            let slope = _mm512_sub_ps(means[v], weight_slopes[v]);
+                            _mm512_mul_ps(_mm512_castsi512_ps(wide[v]), slope)
+                        });
+                        *slopes = pairs(low, high);
                     }
                     let row = (key / 16 * (BLOCK / STRIP) + strip) * TILE + key % 16 * 32;
-                    let [weights_row, slopes_row] =
-                        [weights, slopes[half]].map(|row| neighbours(row[0], row[1]));
-                    _mm512_store_si512(between.weights.add(row).cast(), weights_row);
-                    _mm512_store_si512(between.slopes.add(row).cast(), slopes_row);
+                    _mm512_store_si512(between.weights.add(row).cast(), weights);
+                    _mm512_store_si512(between.slopes.add(row).cast(), *slopes);
                 }
-                for v in 0..2 {
+                let [even, odd] = slopes;
+                let turned = [
+                    _mm512_mask_blend_epi16(0xaaaa_aaaa, even, _mm512_slli_epi32::<16>(odd)),
+                    _mm512_mask_blend_epi16(0xaaaa_aaaa, _mm512_srli_epi32::<16>(even), odd),
+                ];
+                for (v, turned) in turned.into_iter().enumerate() {
                     let tile = pair / 16 * (BLOCK / 16) + 2 * strip + v;
                     let row = between.deep_slopes.add(tile * TILE + pair % 16 * 32);
-                    _mm512_store_si512(row.cast(), pairs(slopes[0][v], slopes[1][v]));
+                    _mm512_store_si512(row.cast(), turned);
                 }
             }
         }

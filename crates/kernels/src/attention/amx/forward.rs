@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::bounded::{Keys, Panel};
 use super::pack::{Form, PackTiles};
 use super::softmax::{add_bias, exp2, fade_sums, maxima, weigh, write_logs};
+use super::work::Work;
 use super::{Features, Grid, Product, TILE};
 use crate::attention::heads::{Sizes, View};
 use crate::attention::pack::{Arena, Scratch, unpack_columns};
@@ -138,15 +139,16 @@ impl QueryPanel<'_> {
             let form = Form::RowsRight;
             dispatch(op.tier, PackTiles { head, rows: rows.clone(), form, negate, to });
 
-            let tiles = Tiles::configure();
+            let mut work = Work::new(Tiles::configure());
             let mut scores = [scores, next_scores];
             let mut max = [_mm512_set1_ps(-f32::MAX); 2];
             let mut total = [_mm512_setzero_ps(); 2];
             for strip in 0..strips(self.count(0)) {
-                self.scores(&tiles, 0, strip, queries, scores[0]);
+                self.scores(&mut work, 0, strip, queries, scores[0]);
             }
             for block in 0..packed.blocks {
                 let count = self.count(block);
+                work.store();
                 // 1. the maximum of the scores, and what it makes of the sums so far
                 if let Some(bias) = &op.bias {
                     let keys = block * KEY_BLOCK..block * KEY_BLOCK + count;
@@ -168,7 +170,7 @@ impl QueryPanel<'_> {
                 let next = if block + 1 < packed.blocks { self.count(block + 1) } else { 0 };
                 for strip in 0..strips(count) {
                     if strip < strips(next) {
-                        self.scores(&tiles, block + 1, strip, queries, scores[1]);
+                        self.scores(&mut work, block + 1, strip, queries, scores[1]);
                     }
                     let from = scores[0].add(strip * STRIP * WIDTH);
                     let to = weights.add(strip * 2 * TILE);
@@ -191,9 +193,10 @@ impl QueryPanel<'_> {
                     stride: WIDTH,
                     accumulate: block > 0,
                 };
-                product.run(&tiles);
+                product.run(&mut work);
             }
-            drop(tiles);
+            work.store();
+            drop(work);
             let inverses = total.map(|total| _mm512_div_ps(_mm512_set1_ps(1.0), total));
             fade_sums(sums, sizes.d, inverses);
             let to = (out.row(sizes.queries, sizes, at, first), sizes.inner());
@@ -218,7 +221,7 @@ impl QueryPanel<'_> {
     /// The queries are packed, and `to` is a block of scores.
     unsafe fn scores(
         &self,
-        tiles: &Tiles,
+        work: &mut Work,
         block: usize,
         strip: usize,
         queries: *const bf16,
@@ -240,7 +243,7 @@ impl QueryPanel<'_> {
                 stride: WIDTH,
                 accumulate: false,
             };
-            product.run(tiles);
+            product.run(work);
         }
     }
 }

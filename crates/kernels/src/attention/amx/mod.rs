@@ -6,13 +6,16 @@
 
 pub(super) mod backward;
 mod bounded;
+mod exponential;
 pub(super) mod forward;
 mod pack;
 mod softmax;
+mod work;
 
 use half::bf16;
 
-use crate::simd::amx::{DEPTH, SIDE, Tiles, tile_dot_bf16, tile_load, tile_store, tile_zero};
+use self::work::{Job, Sums, Work};
+use crate::simd::amx::{DEPTH, SIDE};
 
 /// Numbers of bf16 in a tile.
 const TILE: usize = SIDE * DEPTH;
@@ -46,84 +49,38 @@ struct Product {
 }
 
 impl Product {
-    /// # Safety
-    /// The factors have as many tiles, and C can be written (and read, to accumulate).
-    unsafe fn run(&self, tiles: &Tiles) {
-        for row in (0..self.rows).step_by(2) {
-            for column in (0..self.columns).step_by(2) {
-                // SAFETY: the caller's word.
-                unsafe {
-                    match (self.rows - row, self.columns - column) {
-                        (1, 1) => self.block::<1, 1>(tiles, row, column),
-                        (1, _) => self.block::<1, 2>(tiles, row, column),
-                        (_, 1) => self.block::<2, 1>(tiles, row, column),
-                        _ => self.block::<2, 2>(tiles, row, column),
-                    }
-                }
-            }
-        }
-    }
-
-    /// `M` by `N` tiles of C: four products hide the four loads that they need.
+    /// All of it but the last sums, which are in C after [`Work::store`].
     ///
     /// # Safety
-    /// That of `run`, and C has these tiles.
-    #[inline(always)]
-    unsafe fn block<const M: usize, const N: usize>(&self, _: &Tiles, row: usize, column: usize) {
-        let stride = 4 * self.stride;
-        // SAFETY: the caller's word; the guard says that tiles are configured.
-        unsafe {
-            let c = |m: usize, n: usize| {
-                self.c.add((row + m) * SIDE * self.stride + (column + n) * SIDE)
-            };
-            if self.accumulate {
-                tile_load!(0, c(0, 0), stride);
-                if N > 1 {
-                    tile_load!(1, c(0, 1), stride);
+    /// The factors have as many tiles, and C can be written (and read, to accumulate).
+    unsafe fn run(&self, work: &mut Work) {
+        let Self { a, b, .. } = self;
+        let columns = (0..self.columns).step_by(2);
+        let jobs = (0..self.rows).step_by(2).flat_map(|row| {
+            columns.clone().map(move |column| {
+                let sums = Sums {
+                    start: self.c.wrapping_add(SIDE * (row * self.stride + column)),
+                    lower: SIDE * self.stride,
+                    right: SIDE,
+                    row_bytes: size_of::<f32>() * self.stride,
+                    tall: row + 1 < self.rows,
+                    wide: column + 1 < self.columns,
+                };
+                Job {
+                    a: a.start.wrapping_add(row * a.along * TILE),
+                    a_lower: a.along * TILE,
+                    a_step: a.deep * TILE,
+                    b: b.start.wrapping_add(column * b.along * TILE),
+                    b_right: b.along * TILE,
+                    b_step: b.deep * TILE,
+                    depth: self.depth,
+                    sums,
+                    accumulate: self.accumulate,
                 }
-                if M > 1 {
-                    tile_load!(2, c(1, 0), stride);
-                }
-                if M > 1 && N > 1 {
-                    tile_load!(3, c(1, 1), stride);
-                }
-            } else {
-                tile_zero!(0);
-                tile_zero!(1);
-                tile_zero!(2);
-                tile_zero!(3);
-            }
-            let mut a = self.a.start.add(row * self.a.along * TILE);
-            let mut b = self.b.start.add(column * self.b.along * TILE);
-            for _ in 0..self.depth {
-                tile_load!(4, a, ROW_BYTES);
-                tile_load!(6, b, ROW_BYTES);
-                tile_dot_bf16!(0, 4, 6);
-                if N > 1 {
-                    tile_load!(7, b.add(self.b.along * TILE), ROW_BYTES);
-                    tile_dot_bf16!(1, 4, 7);
-                }
-                if M > 1 {
-                    tile_load!(5, a.add(self.a.along * TILE), ROW_BYTES);
-                    tile_dot_bf16!(2, 5, 6);
-                }
-                if M > 1 && N > 1 {
-                    tile_dot_bf16!(3, 5, 7);
-                }
-                a = a.wrapping_add(self.a.deep * TILE);
-                b = b.wrapping_add(self.b.deep * TILE);
-            }
-            tile_store!(0, c(0, 0), stride);
-            if N > 1 {
-                tile_store!(1, c(0, 1), stride);
-            }
-            if M > 1 {
-                tile_store!(2, c(1, 0), stride);
-            }
-            if M > 1 && N > 1 {
-                tile_store!(3, c(1, 1), stride);
-            }
-        }
+            })
+        });
+        // SAFETY: the caller's word.
+        unsafe { work.all(jobs) };
     }
 }
 

@@ -19,10 +19,8 @@ pub(super) enum Form {
     RowsRight,
     /// 16 features of 32 rows: a left factor with features along, rows deep.
     Features,
-    /// 16 pairs of rows of 16 features: a right factor with features along, rows deep.
+    /// 16 pairs of rows `i` and `16 + i` of 16 features: a right factor with features along, rows deep.
     FeaturesRight,
-    /// The same, but row `i` is paired with row `16 + i`.
-    HalvesRight,
 }
 
 impl Form {
@@ -30,7 +28,7 @@ impl Form {
     const fn size(self) -> (usize, usize) {
         match self {
             Self::Rows | Self::RowsRight => (16, 32),
-            Self::Features | Self::FeaturesRight | Self::HalvesRight => (32, 16),
+            Self::Features | Self::FeaturesRight => (32, 16),
         }
     }
 }
@@ -67,7 +65,7 @@ impl Kernel for PackTiles<'_> {
                         let numbers = if feature_step == 32 {
                             neighbours(part(&head, group.start + i, &group, &features))
                         } else {
-                            let rows = if form == Form::HalvesRight {
+                            let rows = if form == Form::FeaturesRight {
                                 [group.start + i, group.start + 16 + i]
                             } else {
                                 [group.start + 2 * i, group.start + 2 * i + 1]

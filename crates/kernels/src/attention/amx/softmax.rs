@@ -154,11 +154,3 @@ pub(super) fn pairs(first: __m512, second: __m512) -> __m512i {
     // low | high & mask
     _mm512_ternarylogic_epi32::<0xf8>(low, high, _mm512_set1_epi32(0xffff_0000_u32 as i32))
 }
-
-/// 32 numbers of bf16 from 16 and the next 16.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bf16")]
-pub(super) fn neighbours(first: __m512, next: __m512) -> __m512i {
-    // SAFETY: both are 512 bits.
-    unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(next, first)) }
-}

@@ -62,7 +62,7 @@ impl Keys {
                 // SAFETY: attention on tiles is for tiers with these instructions.
                 *length = unsafe { longest(&heads[0], rows.clone()) };
                 let count = rows.len();
-                let forms = [Form::RowsRight, Form::HalvesRight];
+                let forms = [Form::RowsRight, Form::FeaturesRight];
                 for (((head, form), to), step) in heads.iter().zip(forms).zip(to).zip(steps) {
                     // SAFETY: the tiles of this chunk, which is this task's; any bytes are numbers.
                     let to = unsafe {
@@ -73,7 +73,7 @@ impl Keys {
                     to.fill(bf16::ZERO);
                     let (head, rows) = (*head, rows.clone());
                     dispatch(op.tier, PackTiles { head, rows, form, negate: false, to });
-                    if form == Form::HalvesRight {
+                    if form == Form::FeaturesRight {
                         // The feature that is 1.
                         let tile = &mut to[sizes.d / SIDE * TILE..][..TILE];
                         for key in 0..count {

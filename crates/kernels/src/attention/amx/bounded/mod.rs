@@ -10,19 +10,18 @@
 //! work, so that exponentials are computed as 16-bit integers, two in the place of one.
 
 mod keys;
-mod work;
 
-use std::arch::asm;
 use std::arch::x86_64::*;
 
 use half::bf16;
 
 pub(super) use self::keys::Keys;
 use self::keys::{BLOCK, length};
-use self::work::{Job, Work};
+use super::exponential::{OFFSET, minus_exp2};
 use super::forward::WIDTH;
 use super::pack::{Form, PackTiles};
-use super::{Features, TILE};
+use super::work::{Job, Sums, Work};
+use super::{Features, ROW_BYTES, TILE};
 use crate::attention::heads::{Sizes, View};
 use crate::attention::pack::Scratch;
 use crate::attention::{Attention, LOG2_E};
@@ -91,6 +90,15 @@ impl Panel<'_> {
             let weights = [weights, weights.add(BLOCK * 2 * TILE)];
             let scale = _mm512_set1_ps(scale);
             let mut work = Work::new(Tiles::configure());
+            // One after the other: a column's two, then the next one's.
+            let tiles = |start: *mut f32, wide: bool| Sums {
+                start,
+                lower: SUMS,
+                right: 2 * SUMS,
+                row_bytes: ROW_BYTES,
+                tall: true,
+                wide,
+            };
             let scores_of = |chunk: usize| Job {
                 a: queries,
                 a_lower: deep * TILE,
@@ -99,8 +107,7 @@ impl Panel<'_> {
                 b_right: deep * TILE,
                 b_step: TILE,
                 depth: deep,
-                c: scores[chunk % 2],
-                wide: true,
+                sums: tiles(scores[chunk % 2], true),
                 accumulate: false,
             };
             // Two columns of tiles of a block's weighted values, or the last one.
@@ -112,12 +119,11 @@ impl Panel<'_> {
                 b_right: TILE,
                 b_step: along * TILE,
                 depth: (keys.chunks - block * BLOCK).min(BLOCK),
-                c: sums.wrapping_add(2 * pair * 2 * SUMS),
-                wide: 2 * pair + 1 < along,
+                sums: tiles(sums.wrapping_add(2 * pair * 2 * SUMS), 2 * pair + 1 < along),
                 accumulate: true,
             };
             let pairs = along.div_ceil(2);
-            work.all(scores_of(0));
+            work.all([scores_of(0)]);
             work.store();
             for (row, shift) in shifts.iter_mut().enumerate() {
                 *shift = aligned(scores[0].add(row * SIDE), scale, *shift) + OFFSET;
@@ -158,11 +164,11 @@ impl Panel<'_> {
             // Columns of the block before that fell to chunks which are not there.
             if last > 0 {
                 for pair in within * pairs / BLOCK..pairs {
-                    work.all(values_of(last - 1, pair));
+                    work.all([values_of(last - 1, pair)]);
                 }
             }
             for pair in 0..pairs {
-                work.all(values_of(last, pair));
+                work.all([values_of(last, pair)]);
             }
             work.store();
             drop(work);
@@ -229,76 +235,5 @@ unsafe fn weigh(
         let weights = minus_exp2(low, high);
         // SAFETY: the caller's word.
         unsafe { _mm512_store_si512(to.add(row * 2 * SIDE).cast(), weights) };
-    }
-}
-
-/// What turns a number into the fixed-point number that [`minus_exp2`] reads.
-const OFFSET: f32 = 255.0;
-
-/// `-2ˣ` for `-127 ≤ x < 1`, rounded to nearest bf16, of the bits of `x + 255` in two registers: lane `i` of each becomes a
-/// pair.
-///
-/// From 128 to 256, the bits of an f32 end in 7 bits of an integer and 16 of a fraction. With 255 added to `x`, that integer
-/// is the exponent of `2ˣ` as bf16 has it, and all that is left is `2ᶠ - 1` of the fraction, for 32 numbers at once. The
-/// bits before the integer end up where the sign is.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi2")]
-fn minus_exp2(low: __m512i, high: __m512i) -> __m512i {
-    // Each lane is an integer above a fraction: the high one's fraction beside the low one's integer, and then likes.
-    let crossed = _mm512_shldi_epi32::<16>(high, low);
-    let f = _mm512_mask_blend_epi16(0xaaaa_aaaa, low, crossed);
-    let integers = _mm512_mask_blend_epi16(0x5555_5555, high, crossed);
-    // 2ᶠ - 1 = f - f (1 - f) (0.304688 + 0.078217 f) within 1.2e-4 of 2ᶠ, in units of 2⁻¹⁶.
-    let bend = high_product(f, _mm512_ternarylogic_epi32::<0x55>(f, f, f));
-    let slope = high_product(f, _mm512_set1_epi16(5126));
-    let bend = high_product(bend, _mm512_add_epi16(slope, _mm512_set1_epi16(19968)));
-    // Nine bits are cut off; a half before that rounds. What would carry into the exponent is half a unit too small.
-    let rounded = _mm512_adds_epu16(_mm512_sub_epi16(f, bend), _mm512_set1_epi16(256));
-    _mm512_shldi_epi16::<7>(integers, rounded)
-}
-
-/// The upper halves of products of unsigned 16-bit numbers: `_mm512_mulhi_epu16`, of which the compiler makes several
-/// conversions and shuffles if a factor is such a product itself.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn high_product(a: __m512i, b: __m512i) -> __m512i {
-    let product;
-    // SAFETY: one instruction on registers, which the function's features cover.
-    unsafe {
-        asm!("vpmulhuw {}, {}, {}", lateout(zmm_reg) product, in(zmm_reg) a, in(zmm_reg) b,
-            options(pure, nomem, nostack, preserves_flags));
-    }
-    product
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn weights_are_powers_of_two_rounded_to_bf16() {
-        if !crate::isa::Tier::Amx.is_available() {
-            return;
-        }
-        let mut squares = 0.0;
-        let count = 1 << 16;
-        for number in 0..count {
-            // SAFETY: the tier is available.
-            let pair = unsafe {
-                let x = |at: f32| _mm512_castps_si512(_mm512_set1_ps(at + OFFSET));
-                let at = number as f32 / count as f32;
-                let pairs = minus_exp2(x(at - 1.0), x(at - 125.0));
-                _mm512_cvtsi512_si32(pairs) as u32
-            };
-            let at = f64::from(number) / f64::from(count);
-            for (half, x) in [(pair & 0xffff, at - 1.0), (pair >> 16, at - 125.0)] {
-                let weight = -f64::from(bf16::from_bits(half as u16).to_f32());
-                let error = weight / x.exp2() - 1.0;
-                assert!(error.abs() < 1.02 / 256.0, "2^{x}: {weight}");
-                squares += error * error;
-            }
-        }
-        // Exact ones, rounded, are 1.66e-3 off.
-        assert!((squares / f64::from(2 * count)).sqrt() < 1.69e-3, "{squares}");
     }
 }
