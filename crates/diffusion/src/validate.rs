@@ -8,7 +8,7 @@ use imaging::metrics::{SsimWindow, masked_psnr, psnr, ssim};
 use imaging::report::sheet::{SheetOptions, comparison, worst_damage};
 use imaging::restore::MaskSource;
 use imaging::windows::WindowOptions;
-use imaging::{Image, ImagingError, Mask, Observer};
+use imaging::{Image, ImagingError, Mask, Observer, Quiet};
 
 use crate::components::Components;
 use crate::error::Result;
@@ -78,15 +78,6 @@ impl Validator for RestoreValidator {
         }
         observer.progress("validate", total as u64, total as u64);
         Ok(Validation { scores: sums[0], before: sums[1], sheets })
-    }
-}
-
-/// Passes on the wish to stop, and none of the progress within a picture.
-struct Quiet<'a>(&'a dyn Observer);
-
-impl Observer for Quiet<'_> {
-    fn cancelled(&self) -> bool {
-        self.0.cancelled()
     }
 }
 

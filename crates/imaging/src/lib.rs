@@ -37,5 +37,5 @@ pub use crate::image::{
 };
 pub use crate::mask::Mask;
 pub use crate::methods::{Detector, Repainter};
-pub use crate::observer::{Observer, Silent, Step};
+pub use crate::observer::{Observer, Quiet, Silent, Step};
 pub use crate::plane::Plane;

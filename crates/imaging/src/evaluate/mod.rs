@@ -29,7 +29,7 @@ use crate::io::{ReadOptions, WriteOptions, create_folder, read_image, read_mask,
 use crate::mask::Mask;
 use crate::methods::{Detector, Repainter};
 use crate::metrics::{DetectionScore, SsimWindow, check_comparable, detection_score};
-use crate::observer::Observer;
+use crate::observer::{Observer, Quiet};
 use crate::restore::{
     DETECTED_DILATE, DETECTED_FEATHER, MaskSource, RestoreReport, blend_weights, restore,
 };
@@ -496,14 +496,5 @@ impl Work<'_> {
             exhibits().add(exhibit, gain);
         }
         Ok(())
-    }
-}
-
-/// Passes on the wish to stop, but not the progress of single pictures.
-struct Quiet<'a>(&'a dyn Observer);
-
-impl Observer for Quiet<'_> {
-    fn cancelled(&self) -> bool {
-        self.0.cancelled()
     }
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use candle_core::Device;
-use imaging::detect::{DetectParams, Detection, DetectionStats, detect, noise_sigma};
+use imaging::detect::{DetectParams, Detection, DetectionStats, detect};
 use imaging::imgproc::{Connectivity, component_runs};
-use imaging::{Detector, Image, Mask, Observer, Plane};
+use imaging::{Detector, Image, Mask, Observer, Plane, Quiet};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -95,9 +95,14 @@ impl LearnedDetector {
     /// # Errors
     /// Those of the tensor operations, and `Cancelled`.
     pub fn probabilities(&self, image: &Image, observer: &dyn Observer) -> Result<Plane<u8>> {
+        Ok(self.look(image, observer)?.0)
+    }
+
+    /// The [`LearnedDetector::probabilities`] of a picture, and its noise as the classical detector measured it.
+    fn look(&self, image: &Image, observer: &dyn Observer) -> Result<(Plane<u8>, f32)> {
         let (width, height) = image.size();
         let classical = DetectParams { dilate: NEAR, ..DetectParams::default() };
-        let seen = detect(image, &classical, &Uncounted(observer))?.mask;
+        let Detection { mask: seen, stats, .. } = detect(image, &classical, &Quiet(observer))?;
         let mut found = Plane::filled(width, height, 0_u8);
         let tiles = tiles(image.size(), SIDE, MARGIN);
         let total = tiles.len() as u64;
@@ -117,7 +122,7 @@ impl LearnedDetector {
             }
         }
         observer.progress("detect", total, total);
-        Ok(found)
+        Ok((found, stats.noise))
     }
 
     /// What counts as found among the [`LearnedDetector::probabilities`] of a picture, whose noise goes into the figures as
@@ -136,19 +141,10 @@ impl LearnedDetector {
     }
 }
 
-/// Passes on a wish to stop, and no progress: the network's tiles are what is counted.
-struct Uncounted<'a>(&'a dyn Observer);
-
-impl Observer for Uncounted<'_> {
-    fn cancelled(&self) -> bool {
-        self.0.cancelled()
-    }
-}
-
 impl Detector for LearnedDetector {
     fn detect(&self, image: &Image, observer: &dyn Observer) -> imaging::Result<Detection> {
-        let probabilities = self.probabilities(image, observer)?;
-        self.found(&probabilities, noise_sigma(&image.luma8()))
+        let (probabilities, noise) = self.look(image, observer)?;
+        self.found(&probabilities, noise)
     }
 
     fn parameters(&self) -> Value {

@@ -70,7 +70,8 @@ struct Chunk<'a> {
 }
 
 /// Room for negative weights and slopes of a block of keys and a panel of queries, as left tiles with keys along and
-/// queries `i` and `16 + i` paired, and for slopes as right tiles with keys deep; for scores of a strip of queries and slopes of their weights, `(keys, queries)`.
+/// queries `i` and `16 + i` paired, and for slopes as right tiles with keys deep; for scores of a strip of queries and
+/// slopes of their weights, `(keys, queries)`.
 #[derive(Clone, Copy)]
 struct Between {
     weights: *mut bf16,

@@ -132,19 +132,20 @@ impl Work {
     /// That of `start`.
     #[inline(always)]
     unsafe fn next(job: &mut Job) {
+        macro_rules! add {
+            ($tile:literal, $a:literal, $b:literal) => {
+                if job.sums.has($tile) {
+                    tile_dot_bf16!($tile, $a, $b);
+                }
+            };
+        }
         // SAFETY: the caller's word.
         unsafe {
             Self::load(job);
-            tile_dot_bf16!(0, 4, 6);
-            if job.sums.tall {
-                tile_dot_bf16!(1, 5, 6);
-            }
-            if job.sums.wide {
-                tile_dot_bf16!(2, 4, 7);
-                if job.sums.tall {
-                    tile_dot_bf16!(3, 5, 7);
-                }
-            }
+            add!(0, 4, 6);
+            add!(1, 5, 6);
+            add!(2, 4, 7);
+            add!(3, 5, 7);
         }
     }
 
@@ -228,18 +229,19 @@ impl Work {
     #[inline(always)]
     pub(super) unsafe fn store(&mut self) {
         let Some(sums) = self.waiting.take() else { return };
+        macro_rules! put {
+            ($tile:literal) => {
+                if sums.has($tile) {
+                    tile_store!($tile, sums.at($tile), sums.row_bytes);
+                }
+            };
+        }
         // SAFETY: the caller's word.
         unsafe {
-            tile_store!(0, sums.at(0), sums.row_bytes);
-            if sums.tall {
-                tile_store!(1, sums.at(1), sums.row_bytes);
-            }
-            if sums.wide {
-                tile_store!(2, sums.at(2), sums.row_bytes);
-                if sums.tall {
-                    tile_store!(3, sums.at(3), sums.row_bytes);
-                }
-            }
+            put!(0);
+            put!(1);
+            put!(2);
+            put!(3);
         }
     }
 }
