@@ -15,6 +15,7 @@ mod ridges;
 mod stats;
 
 pub use feather::feather;
+pub use losses::LossCandidates;
 pub use noise::noise_sigma;
 pub use overlay::overlay;
 pub use preset::{DetectParams, LineParams, LossParams, Preset};
@@ -50,6 +51,18 @@ const STEPS: u64 = 3;
 /// # Errors
 /// `Argument` for a parameter out of range; `Cancelled`.
 pub fn detect(image: &Image, params: &DetectParams, observer: &dyn Observer) -> Result<Detection> {
+    Ok(detect_with_candidates(image, params, observer)?.0)
+}
+
+/// [`detect`], and the regions that may be wide losses: none if they are not looked for.
+///
+/// # Errors
+/// Those of [`detect`].
+pub fn detect_with_candidates(
+    image: &Image,
+    params: &DetectParams,
+    observer: &dyn Observer,
+) -> Result<(Detection, LossCandidates)> {
     params.validate()?;
     let (width, height) = image.size();
     let progress = |done| observer.progress("detect", done, STEPS);
@@ -76,8 +89,10 @@ pub fn detect(image: &Image, params: &DetectParams, observer: &dyn Observer) -> 
     progress(1);
 
     // 2. wide losses
+    let mut candidates = LossCandidates::none(image.size());
     if params.wide {
-        let found = losses::find_losses(&channels(image)?, &params.losses, observer)?;
+        let found;
+        (found, candidates) = losses::find_losses(&channels(image)?, &params.losses, observer)?;
         stats.wide = KindStats::of(&found);
         core.merge(&found)?;
     }
@@ -87,7 +102,7 @@ pub fn detect(image: &Image, params: &DetectParams, observer: &dyn Observer) -> 
     let detection = Detection::of_core(core, params.dilate, &stats)?;
     observer.check()?;
     progress(STEPS);
-    Ok(detection)
+    Ok((detection, candidates))
 }
 
 impl Detection {

@@ -1,10 +1,10 @@
-//! Finding damage with a trained network, and the classical detector as a second witness.
+//! Finding damage with a trained network, and what the classical detector finds and measures as a second witness.
 
 use std::path::Path;
 
 use candle_core::Device;
-use imaging::detect::{DetectParams, Detection, DetectionStats, detect};
-use imaging::imgproc::{Connectivity, component_runs};
+use imaging::detect::{DetectParams, Detection, DetectionStats, detect_with_candidates};
+use imaging::imgproc::{Connectivity, Interpolation, component_runs, resize};
 use imaging::{Detector, Image, Mask, Observer, Plane, Quiet};
 use serde::Serialize;
 use serde_json::Value;
@@ -27,6 +27,8 @@ const SEEN: f32 = 2.944;
 const UNSEEN: f32 = -0.847;
 /// How far a pixel is from what was found when it still counts as found.
 const NEAR: usize = 2;
+/// Levels of a stored log-odd to a natural one: a byte holds −8 to 8.
+const LEVELS: f32 = 16.0;
 
 /// What counts as found.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -90,7 +92,7 @@ impl LearnedDetector {
     }
 
     /// How probable it is that each pixel is damaged, 0 to 255, by what the network says and what the classical detector finds
-    /// at its defaults. Alpha is ignored; the network takes 16-bit values as they are.
+    /// at its defaults, or that it lies in a region that together they take for a loss. Alpha is ignored; the network takes 16-bit values as they are.
     ///
     /// # Errors
     /// Those of the tensor operations, and `Cancelled`.
@@ -102,8 +104,10 @@ impl LearnedDetector {
     fn look(&self, image: &Image, observer: &dyn Observer) -> Result<(Plane<u8>, f32)> {
         let (width, height) = image.size();
         let classical = DetectParams { dilate: NEAR, ..DetectParams::default() };
-        let Detection { mask: seen, stats, .. } = detect(image, &classical, &Quiet(observer))?;
+        let (Detection { mask: seen, stats, .. }, candidates) =
+            detect_with_candidates(image, &classical, &Quiet(observer))?;
         let mut found = Plane::filled(width, height, 0_u8);
+        let mut log_odds = Plane::filled(width, height, 0_u8);
         let tiles = tiles(image.size(), SIDE, MARGIN);
         let total = tiles.len() as u64;
         for (at, tile) in tiles.into_iter().enumerate() {
@@ -114,12 +118,25 @@ impl LearnedDetector {
             for (row, y) in logits.chunks_exact(tile.core.width).zip(tile.core.y..) {
                 let columns = tile.core.x..tile.core.right();
                 let seen = &seen.plane().row(y)[columns.clone()];
-                let to = &mut found.row_mut(y)[columns];
-                for ((to, &logit), &seen) in to.iter_mut().zip(row).zip(seen) {
+                let likely = &mut found.row_mut(y)[columns.clone()];
+                for ((to, &logit), &seen) in likely.iter_mut().zip(row).zip(seen) {
                     let odds = logit + if seen > 0 { SEEN } else { UNSEEN };
                     *to = (255.0 / (1.0 + (-odds).exp())).round() as u8;
                 }
+                let stored = log_odds.row_mut(y)[columns].iter_mut();
+                stored
+                    .zip(row)
+                    .for_each(|(to, logit)| *to = (LEVELS * logit + 128.0).round() as u8);
             }
+        }
+
+        // Whole regions, which the network may know only parts of.
+        let (width, height) = candidates.size();
+        let log_odds = resize(&log_odds, width, height, Interpolation::Area)?;
+        let log_odds = log_odds.map(|level| (f32::from(level) - 128.0) / LEVELS);
+        let regions = candidates.probabilities(&log_odds)?;
+        for (found, &region) in found.data_mut().iter_mut().zip(regions.data()) {
+            *found = (*found).max(region);
         }
         observer.progress("detect", total, total);
         Ok((found, stats.noise))
