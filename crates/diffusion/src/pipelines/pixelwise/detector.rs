@@ -27,7 +27,7 @@ const SEEN: f32 = 2.944;
 const UNSEEN: f32 = -0.847;
 /// How far a pixel is from what was found when it still counts as found.
 const NEAR: usize = 2;
-/// Levels of a stored log-odd to a natural one: a byte holds −8 to 8.
+/// Levels of a byte to 1 in log-odds, which it holds from −8 to 8.
 const LEVELS: f32 = 16.0;
 
 /// What counts as found.
@@ -102,12 +102,30 @@ impl LearnedDetector {
 
     /// The [`LearnedDetector::probabilities`] of a picture, and its noise as the classical detector measured it.
     fn look(&self, image: &Image, observer: &dyn Observer) -> Result<(Plane<u8>, f32)> {
-        let (width, height) = image.size();
+        // 1. both witnesses
         let classical = DetectParams { dilate: NEAR, ..DetectParams::default() };
         let (Detection { mask: seen, stats, .. }, candidates) =
             detect_with_candidates(image, &classical, &Quiet(observer))?;
-        let mut found = Plane::filled(width, height, 0_u8);
-        let mut log_odds = Plane::filled(width, height, 0_u8);
+        let levels = self.levels(image, observer)?;
+
+        // 2. whole regions, of which the network may know parts
+        let (width, height) = candidates.size();
+        let of_regions = resize(&levels, width, height, Interpolation::Area)?.map(log_odds);
+        let mut probable = candidates.probabilities(&of_regions)?;
+
+        // 3. each pixel by itself
+        let seen = seen.plane().data();
+        for ((to, &level), &seen) in probable.data_mut().iter_mut().zip(levels.data()).zip(seen) {
+            let odds = log_odds(level) + if seen > 0 { SEEN } else { UNSEEN };
+            *to = (*to).max((255.0 / (1.0 + (-odds).exp())).round() as u8);
+        }
+        Ok((probable, stats.noise))
+    }
+
+    /// What the network says of each pixel: levels whose [`log_odds`] are its logits.
+    fn levels(&self, image: &Image, observer: &dyn Observer) -> Result<Plane<u8>> {
+        let (width, height) = image.size();
+        let mut levels = Plane::filled(width, height, 0_u8);
         let tiles = tiles(image.size(), SIDE, MARGIN);
         let total = tiles.len() as u64;
         for (at, tile) in tiles.into_iter().enumerate() {
@@ -116,30 +134,12 @@ impl LearnedDetector {
             let planes = scaled_planes(image, tile.seen);
             let logits = answer(&self.unet, tile, &planes.each_ref().map(Vec::as_slice))?;
             for (row, y) in logits.chunks_exact(tile.core.width).zip(tile.core.y..) {
-                let columns = tile.core.x..tile.core.right();
-                let seen = &seen.plane().row(y)[columns.clone()];
-                let likely = &mut found.row_mut(y)[columns.clone()];
-                for ((to, &logit), &seen) in likely.iter_mut().zip(row).zip(seen) {
-                    let odds = logit + if seen > 0 { SEEN } else { UNSEEN };
-                    *to = (255.0 / (1.0 + (-odds).exp())).round() as u8;
-                }
-                let stored = log_odds.row_mut(y)[columns].iter_mut();
-                stored
-                    .zip(row)
-                    .for_each(|(to, logit)| *to = (LEVELS * logit + 128.0).round() as u8);
+                let to = levels.row_mut(y)[tile.core.x..tile.core.right()].iter_mut();
+                to.zip(row).for_each(|(to, logit)| *to = (LEVELS * logit + 128.0).round() as u8);
             }
         }
-
-        // Whole regions, which the network may know only parts of.
-        let (width, height) = candidates.size();
-        let log_odds = resize(&log_odds, width, height, Interpolation::Area)?;
-        let log_odds = log_odds.map(|level| (f32::from(level) - 128.0) / LEVELS);
-        let regions = candidates.probabilities(&log_odds)?;
-        for (found, &region) in found.data_mut().iter_mut().zip(regions.data()) {
-            *found = (*found).max(region);
-        }
         observer.progress("detect", total, total);
-        Ok((found, stats.noise))
+        Ok(levels)
     }
 
     /// What counts as found among the [`LearnedDetector::probabilities`] of a picture, whose noise goes into the figures as
@@ -180,6 +180,11 @@ impl LearnedDetectParams {
         }
         Ok(())
     }
+}
+
+/// The log-odds that a level stands for.
+fn log_odds(level: u8) -> f32 {
+    (f32::from(level) - 128.0) / LEVELS
 }
 
 /// Red, green and blue of a part of the picture in `[-1, 1]`; grey three times.
