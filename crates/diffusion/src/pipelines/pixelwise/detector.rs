@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use candle_core::Device;
-use imaging::detect::{DetectParams, Detection, DetectionStats, detect_with_candidates};
+use imaging::detect::{
+    DetectParams, Detection, DetectionStats, LossCandidates, detect_with_candidates,
+};
 use imaging::imgproc::{Connectivity, Interpolation, component_runs, resize};
 use imaging::{Detector, Image, Mask, Observer, Plane, Quiet};
 use serde::Serialize;
@@ -92,7 +94,8 @@ impl LearnedDetector {
     }
 
     /// How probable it is that each pixel is damaged, 0 to 255, by what the network says and what the classical detector finds
-    /// at its defaults, or that it lies in a region that together they take for a loss. Alpha is ignored; the network takes 16-bit values as they are.
+    /// at its defaults, or that it lies in a region that together they take for a loss. Alpha is ignored; the network takes
+    /// 16-bit values as they are.
     ///
     /// # Errors
     /// Those of the tensor operations, and `Cancelled`.
@@ -102,24 +105,36 @@ impl LearnedDetector {
 
     /// The [`LearnedDetector::probabilities`] of a picture, and its noise as the classical detector measured it.
     fn look(&self, image: &Image, observer: &dyn Observer) -> Result<(Plane<u8>, f32)> {
-        // 1. both witnesses
-        let classical = DetectParams { dilate: NEAR, ..DetectParams::default() };
-        let (Detection { mask: seen, stats, .. }, candidates) =
-            detect_with_candidates(image, &classical, &Quiet(observer))?;
-        let levels = self.levels(image, observer)?;
+        let Witnesses { classical, candidates, levels } = self.ask(image, observer)?;
 
-        // 2. whole regions, of which the network may know parts
-        let (width, height) = candidates.size();
-        let of_regions = resize(&levels, width, height, Interpolation::Area)?.map(log_odds);
-        let mut probable = candidates.probabilities(&of_regions)?;
-
-        // 3. each pixel by itself
-        let seen = seen.plane().data();
+        // Whole regions, of which the network may know parts, then each pixel by itself.
+        let mut probable = candidates.probabilities(&reduced(&levels, &candidates)?)?;
+        let seen = classical.mask.plane().data();
         for ((to, &level), &seen) in probable.data_mut().iter_mut().zip(levels.data()).zip(seen) {
             let odds = log_odds(level) + if seen > 0 { SEEN } else { UNSEEN };
             *to = (*to).max((255.0 / (1.0 + (-odds).exp())).round() as u8);
         }
-        Ok((probable, stats.noise))
+        Ok((probable, classical.stats.noise))
+    }
+
+    /// The regions of a picture that may be wide losses, and the network's log-odds that a pixel is damaged, of their size.
+    ///
+    /// # Errors
+    /// Those of the tensor operations, and `Cancelled`.
+    pub fn loss_candidates(
+        &self,
+        image: &Image,
+        observer: &dyn Observer,
+    ) -> Result<(LossCandidates, Plane<f32>)> {
+        let Witnesses { candidates, levels, .. } = self.ask(image, observer)?;
+        let log_odds = reduced(&levels, &candidates)?;
+        Ok((candidates, log_odds))
+    }
+
+    fn ask(&self, image: &Image, observer: &dyn Observer) -> Result<Witnesses> {
+        let params = DetectParams { dilate: NEAR, ..DetectParams::default() };
+        let (classical, candidates) = detect_with_candidates(image, &params, &Quiet(observer))?;
+        Ok(Witnesses { classical, candidates, levels: self.levels(image, observer)? })
     }
 
     /// What the network says of each pixel: levels whose [`log_odds`] are its logits.
@@ -180,6 +195,20 @@ impl LearnedDetectParams {
         }
         Ok(())
     }
+}
+
+/// What the classical detector and the network say of a picture.
+struct Witnesses {
+    /// What was found, grown by [`NEAR`].
+    classical: Detection,
+    candidates: LossCandidates,
+    levels: Plane<u8>,
+}
+
+/// The log-odds that levels stand for, at the size of the candidates.
+fn reduced(levels: &Plane<u8>, candidates: &LossCandidates) -> Result<Plane<f32>> {
+    let (width, height) = candidates.size();
+    Ok(resize(levels, width, height, Interpolation::Area)?.map(log_odds))
 }
 
 /// The log-odds that a level stands for.

@@ -68,19 +68,19 @@ impl Measured {
             - 7.89
     }
 
-    /// Log-odds of a loss for who has another witness, that gives the region's pixels the log-odds `other` on average; the
-    /// picture has `pixels`. Paper and ground are even and yet grained, where skies and blurred backgrounds are smooth. The
-    /// weights were fitted with the carried network as the witness (`docs/models.md`).
-    pub(super) fn score_beside(&self, other: f64, pixels: usize) -> f64 {
-        1.27 * (self.least_contrast + 3.0).ln()
-            - 0.73 * (self.drift + 0.5).ln()
-            - 1.96 * (self.spread + 3.0).ln()
-            + 0.87 * (self.grain + 0.5).ln()
-            + 1.07 * self.compactness.ln()
-            + 0.59 * (self.area as f64 / pixels as f64).ln()
-            - 0.58 * f64::from(u8::from(self.dark))
-            + 0.42 * other
-            + 3.56
+    /// What is weighed for who has another witness, that gives the region's pixels the log-odds `other` on average; the
+    /// picture has `pixels`.
+    pub(super) fn terms(&self, other: f64, pixels: usize) -> [f64; 8] {
+        [
+            (self.least_contrast + 3.0).ln(),
+            (self.drift + 0.5).ln(),
+            (self.spread + 3.0).ln(),
+            (self.grain + 0.5).ln(),
+            self.compactness.ln(),
+            (self.area as f64 / pixels as f64).ln(),
+            f64::from(u8::from(self.dark)),
+            other,
+        ]
     }
 }
 

@@ -9,7 +9,7 @@
 mod candidates;
 mod measure;
 
-pub use candidates::LossCandidates;
+pub use candidates::{LossCandidates, LossRegion};
 
 use rayon::prelude::*;
 
