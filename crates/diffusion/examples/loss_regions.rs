@@ -46,21 +46,14 @@ fn regions(
     let truth = match mask {
         Some(mask) => {
             let mask = read_mask(mask, &ReadOptions::default())?;
-            resize(mask.plane(), width, height, Interpolation::Area)?
+            let mask = resize(mask.plane(), width, height, Interpolation::Area)?;
+            mask.map(|value| f32::from(value) / 255.0)
         }
-        None => Plane::filled(width, height, 0),
+        None => Plane::filled(width, height, 0.0),
     };
     for region in candidates.regions(&log_odds)? {
-        let (mut sum, mut count) = (0.0, 0.0);
-        for (row, y) in region.region.rows().zip(region.bounds.y..) {
-            let truth = &truth.row(y)[region.bounds.x..region.bounds.right()];
-            for (_, &truth) in row.iter().zip(truth).filter(|&(&inside, _)| inside > 0) {
-                sum += f64::from(truth) / 255.0;
-                count += 1.0;
-            }
-        }
         let terms = region.terms.map(|term| format!("{term:.4}")).join(",");
-        println!("{},{:.4},{terms}", picture.display(), sum / count);
+        println!("{},{:.4},{terms}", picture.display(), region.area.mean(&truth));
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ mod ridges;
 mod stats;
 
 pub use feather::feather;
-pub use losses::{LossCandidates, LossRegion};
+pub use losses::{LossArea, LossCandidates, LossRegion};
 pub use noise::noise_sigma;
 pub use overlay::overlay;
 pub use preset::{DetectParams, LineParams, LossParams, Preset};

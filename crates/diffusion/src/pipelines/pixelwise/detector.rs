@@ -110,9 +110,10 @@ impl LearnedDetector {
         // Whole regions, of which the network may know parts, then each pixel by itself.
         let mut probable = candidates.probabilities(&reduced(&levels, &candidates)?)?;
         let seen = classical.mask.plane().data();
+        let [unseen_levels, seen_levels] = [UNSEEN, SEEN].map(probabilities_of_levels);
         for ((to, &level), &seen) in probable.data_mut().iter_mut().zip(levels.data()).zip(seen) {
-            let odds = log_odds(level) + if seen > 0 { SEEN } else { UNSEEN };
-            *to = (*to).max((255.0 / (1.0 + (-odds).exp())).round() as u8);
+            let of_level = if seen > 0 { &seen_levels } else { &unseen_levels };
+            *to = (*to).max(of_level[usize::from(level)]);
         }
         Ok((probable, classical.stats.noise))
     }
@@ -214,6 +215,14 @@ fn reduced(levels: &Plane<u8>, candidates: &LossCandidates) -> Result<Plane<f32>
 /// The log-odds that a level stands for.
 fn log_odds(level: u8) -> f32 {
     (f32::from(level) - 128.0) / LEVELS
+}
+
+/// How probable damage is at each level, 0 to 255, with the log-odds of the second witness.
+fn probabilities_of_levels(witness: f32) -> [u8; 256] {
+    std::array::from_fn(|level| {
+        let odds = log_odds(level as u8) + witness;
+        (255.0 / (1.0 + (-odds).exp())).round() as u8
+    })
 }
 
 /// Red, green and blue of a part of the picture in `[-1, 1]`; grey three times.

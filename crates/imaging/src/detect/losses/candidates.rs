@@ -12,23 +12,53 @@ use crate::plane::Plane;
 const WEIGHTS: [f64; 8] = [1.27, -0.73, -1.96, 0.87, 1.07, 0.59, -0.58, 0.42];
 const BIAS: f64 = 3.56;
 /// The log-odds that another witness can give a pixel, at most.
-const SURE: f64 = 8.0;
+const SURE: f32 = 8.0;
 /// Regions whose log-odds stay below this whatever another witness says are let go.
 const HOPELESS: f64 = -4.0;
+
+/// Where a region lies in the copy of [`LossCandidates::size`].
+#[derive(Clone, Debug)]
+pub struct LossArea {
+    pub(super) bounds: Rect,
+    /// The region within `bounds`: 255 inside, 0 outside.
+    pub(super) region: Plane<u8>,
+}
+
+impl LossArea {
+    /// The mean of a plane of the copy's size over the region.
+    #[must_use]
+    pub fn mean(&self, plane: &Plane<f32>) -> f64 {
+        let (mut sum, mut count) = (0.0, 0_usize);
+        for (row, y) in self.region.rows().zip(self.bounds.y..) {
+            let values = &plane.row(y)[self.bounds.x..self.bounds.right()];
+            for (_, &value) in row.iter().zip(values).filter(|&(&region, _)| region > 0) {
+                sum += f64::from(value);
+                count += 1;
+            }
+        }
+        sum / count.max(1) as f64
+    }
+
+    /// Raises the region's pixels to `value`.
+    pub(super) fn paint(&self, onto: &mut Plane<u8>, value: u8) {
+        for (row, y) in self.region.rows().zip(self.bounds.y..) {
+            let out = &mut onto.row_mut(y)[self.bounds.x..self.bounds.right()];
+            out.iter_mut().zip(row).for_each(|(out, &region)| *out = (*out).max(value & region));
+        }
+    }
+}
 
 /// A region of the reduced copy and what was measured of it.
 #[derive(Clone, Debug)]
 pub(super) struct LossCandidate {
-    pub(super) bounds: Rect,
-    /// The region within `bounds`: 255 inside, 0 outside.
-    pub(super) region: Plane<u8>,
+    pub(super) area: LossArea,
     pub(super) measured: Measured,
 }
 
 impl LossCandidate {
     /// Whether another witness can make it a loss, in a picture of this size.
     pub(super) fn is_open(&self, (width, height): (usize, usize)) -> bool {
-        weighed(&self.measured.terms(SURE, width * height)) > HOPELESS
+        weighed(&self.measured.terms(SURE.into(), width * height)) > HOPELESS
     }
 }
 
@@ -40,10 +70,8 @@ fn weighed(terms: &[f64; 8]) -> f64 {
 /// What one region is decided by.
 #[derive(Clone, Copy, Debug)]
 pub struct LossRegion<'a> {
-    /// Where it lies in the copy of [`LossCandidates::size`].
-    pub bounds: Rect,
-    /// The region within `bounds`: 255 inside, 0 outside.
-    pub region: &'a Plane<u8>,
+    /// Its pixels.
+    pub area: &'a LossArea,
     /// Natural logarithms of: the distance in colour that nine tenths of its outline reach, plus 3; the difference in brightness
     /// between its halves, plus ½; the distance in colour that nine tenths of it stay below, plus 3; its grain (the median
     /// of second differences both ways), plus ½; its compactness, `4π · area / perimeter²`; its share of the picture. All in
@@ -70,7 +98,7 @@ impl LossCandidates {
     }
 
     /// No regions, of a picture of this size.
-    pub(in super::super) const fn none(size: (usize, usize)) -> Self {
+    pub(in crate::detect) const fn none(size: (usize, usize)) -> Self {
         Self::new(size, size, Vec::new())
     }
 
@@ -89,14 +117,9 @@ impl LossCandidates {
     pub fn probabilities(&self, log_odds: &Plane<f32>) -> Result<Plane<u8>> {
         let (width, height) = self.small;
         let mut probable = Plane::filled(width, height, 0_u8);
-        for LossRegion { bounds, region, terms } in self.regions(log_odds)? {
+        for LossRegion { area, terms } in self.regions(log_odds)? {
             let probability = (255.0 / (1.0 + (-weighed(&terms)).exp())).round() as u8;
-            for (row, y) in region.rows().zip(bounds.y..) {
-                let out = &mut probable.row_mut(y)[bounds.x..bounds.right()];
-                for (out, &region) in out.iter_mut().zip(row) {
-                    *out = (*out).max(probability & region);
-                }
-            }
+            area.paint(&mut probable, probability);
         }
         self.enlarged(probable)
     }
@@ -105,23 +128,13 @@ impl LossCandidates {
     ///
     /// # Errors
     /// `Size` if `log_odds` is of another size.
-    pub fn regions<'a>(
-        &'a self,
-        log_odds: &'a Plane<f32>,
-    ) -> Result<impl Iterator<Item = LossRegion<'a>>> {
+    pub fn regions(&self, log_odds: &Plane<f32>) -> Result<impl Iterator<Item = LossRegion<'_>>> {
         ImagingError::check_size("log-odds", self.small, log_odds.size())?;
-        let (width, height) = self.small;
-        Ok(self.list.iter().map(move |LossCandidate { bounds, region, measured }| {
-            let (mut sum, mut count) = (0.0, 0_usize);
-            for (row, y) in region.rows().zip(bounds.y..) {
-                let odds = &log_odds.row(y)[bounds.x..bounds.right()];
-                for (_, &odds) in row.iter().zip(odds).filter(|&(&region, _)| region > 0) {
-                    sum += f64::from(odds).clamp(-SURE, SURE);
-                    count += 1;
-                }
-            }
-            let terms = measured.terms(sum / count.max(1) as f64, width * height);
-            LossRegion { bounds: *bounds, region, terms }
+        let pixels = log_odds.data().len();
+        let log_odds = log_odds.map(|odds| odds.clamp(-SURE, SURE));
+        Ok(self.list.iter().map(move |LossCandidate { area, measured }| LossRegion {
+            area,
+            terms: measured.terms(area.mean(&log_odds), pixels),
         }))
     }
 

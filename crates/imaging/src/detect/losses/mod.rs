@@ -4,12 +4,13 @@
 //! one side to the other as a sky does. Candidates are the components of level sets, as in Matas et al.'s
 //! maximally stable extremal regions (BMVC 2002): bright, dark, and flat at several levels, on a reduced
 //! copy. Each is measured and scored by a logistic model whose five weights were fitted on synthetic
-//! losses of other styles than the tests'.
+//! losses of other styles than the tests'. For who has another witness, a second model weighs both
+//! ([`LossCandidates`]).
 
 mod candidates;
 mod measure;
 
-pub use candidates::{LossCandidates, LossRegion};
+pub use candidates::{LossArea, LossCandidates, LossRegion};
 
 use rayon::prelude::*;
 
@@ -43,27 +44,27 @@ pub(super) fn find_losses(
     params: &LossParams,
     observer: &dyn Observer,
 ) -> Result<(Mask, LossCandidates)> {
-    let (width, height) = channels[0].size();
+    let full @ (width, height) = channels[0].size();
     let scale = (params.max_side as f64 / width.max(height) as f64).min(1.0);
     let reduced = |side: usize| ((side as f64 * scale).round() as usize).max(1);
-    let (small_width, small_height) = (reduced(width), reduced(height));
+    let small @ (small_width, small_height) = (reduced(width), reduced(height));
     if small_width.min(small_height) < 2 * MARGIN {
-        return Ok((Mask::empty(width, height), LossCandidates::none((width, height))));
+        return Ok((Mask::empty(width, height), LossCandidates::none(full)));
     }
-    if (small_width, small_height) == (width, height) {
+    if small == full {
         let (found, list) = find_at_this_size(channels, params, observer)?;
-        return Ok((found, LossCandidates::new((width, height), (width, height), list)));
+        return Ok((found, LossCandidates::new(full, full, list)));
     }
-    let small = channels
+    let copies = channels
         .iter()
         .map(|plane| resize(plane, small_width, small_height, Interpolation::Area))
         .collect::<Result<Vec<_>>>()?;
     observer.check()?;
-    let (found, list) = find_at_this_size(&small, params, observer)?;
+    let (found, list) = find_at_this_size(&copies, params, observer)?;
     // Interpolating and cutting at one half keeps the outline smooth when it is enlarged.
     let enlarged = resize(found.plane(), width, height, Interpolation::Linear)?;
     let found = Mask::from_plane(enlarged).binarized(128);
-    Ok((found, LossCandidates::new((width, height), (small_width, small_height), list)))
+    Ok((found, LossCandidates::new(full, small, list)))
 }
 
 fn find_at_this_size(
@@ -129,18 +130,14 @@ fn find_at_this_size(
                     bottom: window.bottom() == height,
                 };
                 let (region, measured) = measure(&crops, &region, *is_flat, at_edge, &elements)?;
-                Some(LossCandidate { bounds: window, region, measured })
+                Some(LossCandidate { area: LossArea { bounds: window, region }, measured })
             })
             .collect();
         for candidate in measured.into_iter().flatten() {
-            let LossCandidate { bounds, region, measured } = &candidate;
+            let measured = &candidate.measured;
             let needed = if measured.dark { params.dark_score } else { params.score };
             if measured.score() > f64::from(needed) {
-                for (y, row) in region.rows().enumerate() {
-                    let out =
-                        &mut found.plane_mut().row_mut(bounds.y + y)[bounds.x..bounds.right()];
-                    out.iter_mut().zip(row).for_each(|(out, &value)| *out |= value);
-                }
+                candidate.area.paint(found.plane_mut(), Mask::DAMAGED);
             }
             if candidate.is_open((width, height)) {
                 candidates.push(candidate);
