@@ -53,6 +53,73 @@ def plain(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return whole
 
 
+class NormSilu(torch.autograd.Function):
+    """silu(group_norm(x)) of channels-last bf16 on a CPU, where PyTorch's own backward pass of group norms takes half of a step.
+
+    Sums over pixels are products with ones, which the matrix units do, and accumulate in f32.
+    """
+
+    @staticmethod
+    def forward(ctx, xs, weight, bias, groups, eps):
+        batch, channels, height, width = xs.shape
+        ctx.shape, ctx.groups = xs.shape, groups
+        rows = xs.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
+        count = height * width * channels // groups
+
+        def per_channel(values):  # of each group's, for each of its channels
+            return values[..., None].expand(-1, -1, channels // groups).reshape(batch, channels)
+
+        mean = grouped(sums(rows), groups) / count
+        variance = grouped(sums(rows * rows), groups) / count - mean * mean
+        mean, scale = per_channel(mean), per_channel((variance.clamp_min(0.0) + eps).rsqrt())
+        normed = affine(rows, scale * weight, bias - mean * scale * weight)
+        ctx.save_for_backward(rows, normed, mean, scale, weight)
+        ctx.per_channel, ctx.count = per_channel, count
+        return silu(normed).view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        rows, normed, mean, scale, weight = ctx.saved_tensors
+        batch, channels, height, width = ctx.shape
+        inner = torch.ops.aten.silu_backward(gradient.permute(0, 2, 3, 1).reshape(rows.shape), normed)
+        to_bias = sums(inner)
+        to_weight = (sums(inner * rows) - mean * to_bias) * scale
+        offset = ctx.per_channel(grouped(to_bias * weight, ctx.groups) / ctx.count)
+        slope = ctx.per_channel(grouped(to_weight * weight, ctx.groups) / ctx.count) * scale * scale
+        rest = affine(rows, -slope, slope * mean - scale * offset)
+        to_rows = affine(inner, scale * weight, rest)
+        to_xs = to_rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        return to_xs, to_weight.sum(0), to_bias.sum(0), None, None
+
+
+def sums(rows: torch.Tensor) -> torch.Tensor:
+    """The sums `(b, channels)` over all pixels of `(b, pixels, channels)`."""
+    return torch.bmm(rows.new_ones(rows.shape[0], 1, rows.shape[1]), rows)[:, 0].float()
+
+
+def grouped(values: torch.Tensor, groups: int) -> torch.Tensor:
+    return values.view(values.shape[0], groups, -1).sum(2)
+
+
+def affine(rows: torch.Tensor, factor: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
+    """`rows * factor + added`, with a factor for each channel and what is added for each channel or value; 16 pixels are one row in
+    it, as innermost loops over few channels are slow."""
+    batch, pixels, channels = rows.shape
+    wide = (batch, pixels // 16, 16 * channels)
+
+    def spread(values):
+        return values.to(rows.dtype)[:, None].repeat(1, 1, 16) if values.dim() == 2 else values.view(wide)
+
+    return torch.addcmul(spread(added), rows.view(wide), spread(factor)).view(rows.shape)
+
+
+def norm_silu(norm: nn.Module, xs: torch.Tensor) -> torch.Tensor:
+    if isinstance(norm, nn.GroupNorm) and xs.device.type == "cpu" and xs.dtype == torch.bfloat16 and xs[0, 0].numel() % 16 == 0:
+        xs = xs.contiguous(memory_format=torch.channels_last)
+        return NormSilu.apply(xs, norm.weight, norm.bias, norm.num_groups, norm.eps)
+    return silu(norm(xs))
+
+
 class Block(nn.Module):
     def __init__(self, width: int, groups: int | None) -> None:
         super().__init__()
@@ -60,7 +127,7 @@ class Block(nn.Module):
         self.norm2, self.conv2 = norm(groups, width), conv(width, width, groups=groups)
 
     def forward(self, xs: torch.Tensor) -> torch.Tensor:
-        return xs + self.conv2(silu(self.norm2(self.conv1(silu(self.norm1(xs))))))
+        return xs + self.conv2(norm_silu(self.norm2, self.conv1(norm_silu(self.norm1, xs))))
 
 
 class Level(nn.Module):
@@ -105,7 +172,7 @@ class PixelUnet(nn.Module):
         xs = smallest.down(xs)
         for level in reversed(larger):
             xs = level.up(level.upsample(interpolate(silu(xs), scale_factor=2.0)) + kept.pop())
-        return self.conv_out(silu(self.norm_out(xs)))
+        return self.conv_out(norm_silu(self.norm_out, xs))
 
 
 def save(path: Path, task: str, config: dict, weights: dict[str, torch.Tensor]) -> None:

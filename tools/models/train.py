@@ -38,6 +38,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--page-side", type=int, default=768)
     parser.add_argument("--first", type=int, default=200, help="pages to wait for before the first step")
     parser.add_argument("--consume", action="store_true", help="delete the files of pages once they are on the device")
+    parser.add_argument("--bf16", action="store_true", help="in bf16 on a CPU too: twice as fast with AMX, for a detector")
     parser.add_argument("--no-compile", action="store_true", help="do without torch.compile")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -58,9 +59,9 @@ class Average:
         torch._foreach_lerp_(list(self.weights.values()), list(self.network.state_dict().values()), share)
 
 
-def loss_and_gradients(student, loss_of, crops: students.Crops, device: torch.device) -> torch.Tensor:
+def loss_and_gradients(student, loss_of, crops: students.Crops, device: torch.device, bf16: bool) -> torch.Tensor:
     inputs = student.inputs(*crops)
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         loss = loss_of(*inputs)
     loss.backward()
     return loss.detach()
@@ -80,18 +81,19 @@ def train(args: argparse.Namespace) -> None:
     optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.99), weight_decay=1e-4, fused=device.type == "cuda")
     average = Average(student.network)
     loss_of = student.loss if args.no_compile else torch.compile(student.loss)
+    bf16 = args.bf16 or device.type == "cuda"
 
     args.out.mkdir(parents=True, exist_ok=True)
     log = open(args.out / "log.jsonl", "w", encoding="utf-8")
     pages.wait_for(args.first)
     # Compiles now, so that the learning rate does not rise before.
-    loss_and_gradients(student, loss_of, pages.crops(batch, crop, student.near), device)
+    loss_and_gradients(student, loss_of, pages.crops(batch, crop, student.near), device, bf16)
     saved = told = time.monotonic()
     step, total, warmup = 0, torch.zeros((), device=device), 100
     while (fraction := (time.monotonic() - started) / args.seconds) < 1.0:
         lr.fill_(rate * min(1.0, (step + 1) / warmup) * 0.5 * (1.0 + math.cos(math.pi * fraction)))
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_and_gradients(student, loss_of, pages.crops(batch, crop, student.near), device)
+        loss = loss_and_gradients(student, loss_of, pages.crops(batch, crop, student.near), device, bf16)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
         optimizer.step()
         average.follow(step)

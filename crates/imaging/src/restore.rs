@@ -151,11 +151,9 @@ pub fn blend_weights(mask: Mask, dilate: usize, sigma: f32) -> Result<Mask> {
 }
 
 /// What detected damage is grown by before it is filled, in pixels, unless the caller says otherwise: with 2 restored photographs
-/// were 0.1 to 1 dB further from the clean ones, as what is found has a rim of its own.
+/// were 0.1 to 1 dB further from the clean ones, as what is found has a rim of its own. Nor is its edge softened, which would lie outside
+/// the damage and be filled too: with a Gaussian of 1 pixel, 29 photographs were 0.9 dB further from the clean ones, and 0.4 dB on damaged pixels.
 pub const DETECTED_DILATE: usize = 1;
-
-/// What the edge of detected damage is softened by: the standard deviation in pixels.
-pub const DETECTED_FEATHER: f32 = 1.0;
 
 /// The widest soft edge of a given mask, in pixels.
 const MAX_FEATHER: f32 = 50.0;

@@ -15,9 +15,9 @@ pub struct Choices {
     pub sensitivity: u8,
     /// The name of one of [`About::methods`](crate::About::methods). Default: [`About::method`](crate::About::method).
     pub method: Option<String>,
-    /// Pixels to grow the mask by, `0 ..= 100`. Default: 2.
+    /// Pixels to grow the mask by, `0 ..= 100`. Default: 1.
     pub grow: u16,
-    /// Standard deviation in pixels of the mask's soft edge, `0 ..= 50`. Default: 1.
+    /// Standard deviation in pixels of the mask's soft edge, `0 ..= 50`. Default: 0.
     pub feather: f32,
     /// LoRAs by name with their weights. Default: those of the server, as they are.
     pub loras: Option<Vec<LoraChoice>>,
@@ -63,7 +63,7 @@ impl Default for Choices {
             sensitivity: DEFAULT_SENSITIVITY as u8,
             method: None,
             grow: imaging::restore::DETECTED_DILATE as u16,
-            feather: imaging::restore::DETECTED_FEATHER,
+            feather: 0.0,
             loras: None,
             prompt: None,
             negative_prompt: None,

@@ -8,7 +8,7 @@ use diffusion::lora::LoraSpec;
 use imaging::Repainter;
 use imaging::evaluate::{EvaluateOptions, MaskKind};
 use imaging::metrics::SsimWindow;
-use imaging::restore::{DETECTED_DILATE, DETECTED_FEATHER};
+use imaging::restore::DETECTED_DILATE;
 
 use super::{
     DetectionArgs, DiffusionArgs, JsonArgs, MethodArg, PresetArg, ReadArgs, TELEA_RADIUS, number_in,
@@ -110,7 +110,7 @@ pub(crate) struct EvaluateArgs {
 
     /// Soften the edge of detected masks with a Gaussian of this many pixels, 0 to 50
     #[arg(
-        long, value_name = "SIGMA", default_value_t = DETECTED_FEATHER, help_heading = "Masks",
+        long, value_name = "SIGMA", default_value_t = 0.0, help_heading = "Masks",
         value_parser = number_in(0.0_f32..=50.0)
     )]
     pub(crate) feather: f32,

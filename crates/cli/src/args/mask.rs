@@ -27,7 +27,7 @@ pub(crate) struct MaskArgs {
     #[command(flatten)]
     pub(crate) json: JsonArgs,
 
-    /// Write soft masks: the blend weights that restoring uses, grown by a pixel and feathered
+    /// Write soft masks: the blend weights of `restore --feather`, grown by a pixel and softened outside
     #[arg(long)]
     pub(crate) soft: bool,
 

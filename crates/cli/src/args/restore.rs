@@ -62,13 +62,12 @@ pub(crate) struct RestoreArgs {
     )]
     pub(crate) dilate: Option<u16>,
 
-    /// Soften the mask's edge with a Gaussian of this many pixels, 0 to 50 [default: 1 for detected damage,
-    /// 0 for a given mask]
+    /// Soften the mask's edge with a Gaussian of this many pixels, 0 to 50
     #[arg(
-        long, value_name = "SIGMA", help_heading = "Mask",
+        long, value_name = "SIGMA", default_value_t = 0.0, help_heading = "Mask",
         value_parser = number_in(0.0_f32..=50.0)
     )]
-    pub(crate) feather: Option<f32>,
+    pub(crate) feather: f32,
 
     #[command(flatten)]
     pub(crate) fill: FillArgs,

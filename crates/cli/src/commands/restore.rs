@@ -6,9 +6,7 @@ use std::time::Instant;
 
 use imaging::io::{self, ReadOptions, WriteOptions};
 use imaging::report::sheet::restoration;
-use imaging::restore::{
-    DETECTED_DILATE, DETECTED_FEATHER, MaskSource, RestoreReport, Restored, restore,
-};
+use imaging::restore::{DETECTED_DILATE, MaskSource, RestoreReport, Restored, restore};
 use imaging::{Detector, Image, ImagingError, Mask, Observer, Repainter};
 use serde::Serialize;
 
@@ -54,7 +52,7 @@ struct Settings {
     fill: Arc<dyn Repainter>,
     detector: Arc<dyn Detector>,
     dilate: Option<u16>,
-    feather: Option<f32>,
+    feather: f32,
     read: ReadOptions,
     write: WriteOptions,
     /// What repaints on top of the fill.
@@ -99,7 +97,7 @@ impl Settings {
             return Ok(MaskSource::Detect {
                 detector: Arc::clone(&self.detector),
                 dilate: self.dilate.map_or(DETECTED_DILATE, usize::from),
-                feather: self.feather.unwrap_or(DETECTED_FEATHER),
+                feather: self.feather,
             });
         };
         let mask = io::read_mask(path, &self.read)?;
@@ -107,7 +105,7 @@ impl Settings {
         Ok(MaskSource::Given {
             mask,
             dilate: self.dilate.map_or(0, usize::from),
-            feather: self.feather.unwrap_or(0.0),
+            feather: self.feather,
         })
     }
 }

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use diffusion::pipelines::pixelwise::LearnedDetectParams;
 use imaging::detect::{DetectParams, LineParams, LossParams};
-use imaging::restore::{DETECTED_DILATE, DETECTED_FEATHER};
+use imaging::restore::DETECTED_DILATE;
 use server::{Choices, classical_params, learned_threshold};
 
 use super::model::fixed;
@@ -21,20 +21,19 @@ pub(super) fn words(
 ) -> Vec<String> {
     let mut words: Vec<String> = ["photomend", "restore", input].map(str::to_owned).into();
 
-    // 1. the mask; what a given one is grown by has other defaults
-    let (grow, feather) = (usize::from(choices.grow), choices.feather);
-    let (own_grow, own_feather) = match mask {
+    // 1. the mask; what a given one is grown by has another default
+    let own_grow = match mask {
         Some(mask) => {
             words.extend(["--mask".to_owned(), mask.to_owned()]);
-            (0, 0.0)
+            0
         }
         None => {
             detection(&mut words, engine, f32::from(choices.sensitivity));
-            (DETECTED_DILATE, DETECTED_FEATHER)
+            DETECTED_DILATE
         }
     };
-    option(&mut words, "--dilate", &grow, &own_grow);
-    option(&mut words, "--feather", &feather, &own_feather);
+    option(&mut words, "--dilate", &usize::from(choices.grow), &own_grow);
+    option(&mut words, "--feather", &choices.feather, &0.0);
 
     // 2. the repainting
     let method = engine.method_of(choices);

@@ -30,9 +30,7 @@ use crate::mask::Mask;
 use crate::methods::{Detector, Repainter};
 use crate::metrics::{DetectionScore, SsimWindow, check_comparable, detection_score};
 use crate::observer::{Observer, Quiet};
-use crate::restore::{
-    DETECTED_DILATE, DETECTED_FEATHER, MaskSource, RestoreReport, blend_weights, restore,
-};
+use crate::restore::{DETECTED_DILATE, MaskSource, RestoreReport, blend_weights, restore};
 
 /// Pixels in the hands of all workers together. The scores of a picture take some 150 bytes a pixel.
 const PIXELS_AT_ONCE: u64 = 24_000_000;
@@ -67,9 +65,9 @@ pub struct EvaluateOptions {
     pub restored: Vec<PathBuf>,
     /// How damage is found. Default: the classical detector.
     pub detector: Arc<dyn Detector>,
-    /// Pixels to grow detected masks by before filling.
+    /// Pixels to grow detected masks by before filling. Default: 1.
     pub dilate: usize,
-    /// Feather of detected masks in pixels. Default: 1.
+    /// Feather of detected masks in pixels. Default: 0.
     pub feather: f32,
     /// Score the detector against the data set's masks. Default: true.
     pub score_detection: bool,
@@ -102,7 +100,7 @@ impl Default for EvaluateOptions {
             restored: Vec::new(),
             detector: Arc::new(DetectParams::default()),
             dilate: DETECTED_DILATE,
-            feather: DETECTED_FEATHER,
+            feather: 0.0,
             score_detection: true,
             tolerance: 2.0,
             ssim_window: SsimWindow::Uniform,

@@ -28,7 +28,7 @@ export class Choices {
 
   get defaults() {
     const { method, prompt, negative_prompt, steps, strength, guidance, seed } = this.engine;
-    return { method, grow: 1, feather: 1, prompt, negative_prompt, steps, strength: strength ?? "", guidance, seed };
+    return { method, grow: 1, feather: 0, prompt, negative_prompt, steps, strength: strength ?? "", guidance, seed };
   }
 
   lora(name, weight) {

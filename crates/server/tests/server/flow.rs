@@ -1,7 +1,7 @@
 //! What a person does, from a damaged photograph to a repaired one.
 
 use imaging::Mask;
-use imaging::restore::{DETECTED_DILATE, DETECTED_FEATHER, blend_weights};
+use imaging::restore::{DETECTED_DILATE, blend_weights};
 use serde_json::json;
 
 use crate::support::{
@@ -39,7 +39,7 @@ fn a_photograph_is_uploaded_looked_at_restored_and_fetched() {
     let events = site.client.get(&format!("/api/jobs/{job}/events")).events();
     let last = events.last().expect("an event");
     assert_eq!(last["state"], "done", "{last}");
-    let weights = blend_weights(found, DETECTED_DILATE, DETECTED_FEATHER).expect("in range");
+    let weights = blend_weights(found, DETECTED_DILATE, 0.0).expect("in range");
     assert_eq!(last["coverage"], json!(weights.coverage()));
     let used = decoded_mask(&site.client.get(&format!("/api/jobs/{job}/mask")).body);
     assert_eq!(used, weights);
