@@ -5,6 +5,10 @@ mod detection_scores;
 
 use detection_scores::{Mark, mean_f1, mean_flagged};
 use diffusion::pipelines::pixelwise::LearnedDetector;
+use imaging::detect::Detection;
+use imaging::imgproc::{Interpolation, resize, resize_f32};
+use imaging::{ColorType, Detector, Image, Mask, Observer, Samples};
+use serde_json::Value;
 
 fn detector() -> LearnedDetector {
     LearnedDetector::carried().expect("a whole program")
@@ -28,4 +32,40 @@ fn wide_losses_are_found() {
 #[test]
 fn clean_photographs_stay_nearly_unmarked() {
     assert!(mean_flagged(&detector()) <= 0.005);
+}
+
+#[test]
+fn cracks_are_found_in_scans_with_more_pixels_than_detail() {
+    assert!(mean_f1(&AtTwiceTheSize(detector()), Mark::DarkCracks) >= 0.30);
+}
+
+/// Looks at pictures enlarged to twice their size.
+#[derive(Debug)]
+struct AtTwiceTheSize(LearnedDetector);
+
+impl Detector for AtTwiceTheSize {
+    fn detect(&self, image: &Image, observer: &dyn Observer) -> imaging::Result<Detection> {
+        let found = self.0.detect(&doubled(image)?, observer)?;
+        let (width, height) = image.size();
+        let mask = resize(found.core.plane(), width, height, Interpolation::Area)?;
+        Detection::of_core(Mask::from_plane(mask).binarized(128), 0, &found.stats)
+    }
+
+    fn parameters(&self) -> Value {
+        self.0.parameters()
+    }
+}
+
+fn doubled(image: &Image) -> imaging::Result<Image> {
+    let (width, height) = (2 * image.width(), 2 * image.height());
+    let planes = image
+        .color_planes(image.bounds())
+        .iter()
+        .map(|plane| resize_f32(plane, width, height, Interpolation::Linear))
+        .collect::<imaging::Result<Vec<_>>>()?;
+    let bytes = (0..width * height)
+        .flat_map(|at| planes.iter().map(move |plane| (255.0 * plane.data()[at]).round() as u8))
+        .collect();
+    let color = if planes.len() == 1 { ColorType::Gray } else { ColorType::Rgb };
+    Image::new(width, height, color, Samples::U8(bytes))
 }

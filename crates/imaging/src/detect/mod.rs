@@ -6,6 +6,7 @@
 
 pub mod lines;
 
+mod detail;
 mod feather;
 mod losses;
 mod noise;
@@ -14,6 +15,7 @@ mod preset;
 mod ridges;
 mod stats;
 
+pub use detail::reduced_to_detail;
 pub use feather::feather;
 pub use losses::{LossArea, LossCandidates, LossRegion};
 pub use noise::noise_sigma;

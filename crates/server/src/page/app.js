@@ -103,7 +103,7 @@ async function start() {
     },
     limits,
   );
-  const choices = new Choices(engine, () => desk.tellSoon());
+  const choices = new Choices(about, () => desk.tellSoon());
   desk = new Desk(viewer, choices, gallery);
   listen(viewer, {
     tool: () => tool,

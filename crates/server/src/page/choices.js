@@ -6,8 +6,9 @@ const KEY = "choices";
 
 export class Choices {
   /** Fills the panel with what the server offers. */
-  constructor(engine, changed) {
+  constructor({ engine, mask }, changed) {
     this.engine = engine;
+    this.mask = mask;
     this.changed = changed;
     this.kept = remembered.get(KEY, {});
     const methods = $("method");
@@ -28,7 +29,7 @@ export class Choices {
 
   get defaults() {
     const { method, prompt, negative_prompt, steps, strength, guidance, seed } = this.engine;
-    return { method, grow: 1, feather: 0, prompt, negative_prompt, steps, strength: strength ?? "", guidance, seed };
+    return { method, ...this.mask, prompt, negative_prompt, steps, strength: strength ?? "", guidance, seed };
   }
 
   lora(name, weight) {

@@ -7,11 +7,14 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::{OPENAPI, Shared};
+use crate::choices::Choices;
 
 pub(super) async fn about(State(app): State<Shared>) -> Json<Value> {
     let (waiting, is_running) = app.queue.length();
+    let Choices { grow, feather, .. } = Choices::default();
     Json(json!({
         "engine": app.engine.about(),
+        "mask": { "grow": grow, "feather": feather },
         "limits": {
             "upload_bytes": app.limits.upload_bytes,
             "pixels": app.limits.pixels,

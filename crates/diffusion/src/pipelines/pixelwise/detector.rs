@@ -5,8 +5,11 @@ use std::path::Path;
 use candle_core::Device;
 use imaging::detect::{
     DetectParams, Detection, DetectionStats, LossCandidates, detect_with_candidates,
+    reduced_to_detail,
 };
-use imaging::imgproc::{Connectivity, Interpolation, component_runs, resize};
+use imaging::imgproc::{
+    Connectivity, Interpolation, StructuringElement, component_runs, dilate, resize,
+};
 use imaging::{Detector, Image, Mask, Observer, Plane, Quiet};
 use serde::Serialize;
 use serde_json::Value;
@@ -95,7 +98,8 @@ impl LearnedDetector {
 
     /// How probable it is that each pixel is damaged, 0 to 255, by what the network says and what the classical detector finds
     /// at its defaults, or that it lies in a region that together they take for a loss. Alpha is ignored; the network takes
-    /// 16-bit values as they are.
+    /// 16-bit values as they are. A picture that has more pixels than detail is looked at in a copy of half the size, or a
+    /// quarter and so on: what is soft and wide there is what both know.
     ///
     /// # Errors
     /// Those of the tensor operations, and `Cancelled`.
@@ -105,6 +109,22 @@ impl LearnedDetector {
 
     /// The [`LearnedDetector::probabilities`] of a picture, and its noise as the classical detector measured it.
     fn look(&self, image: &Image, observer: &dyn Observer) -> Result<(Plane<u8>, f32)> {
+        let Some(small) = reduced_to_detail(image)? else {
+            return self.look_at_every_pixel(image, observer);
+        };
+        let (probable, noise) = self.look_at_every_pixel(&small, observer)?;
+        let (width, height) = image.size();
+        let enlarged = resize(&probable, width, height, Interpolation::Linear)?;
+        // A pixel's rim there is as much softer here; measured in docs/models.md.
+        let rim = StructuringElement::disc(2 * width.div_ceil(small.width()) + 1)?;
+        Ok((dilate(&enlarged, &rim), noise))
+    }
+
+    fn look_at_every_pixel(
+        &self,
+        image: &Image,
+        observer: &dyn Observer,
+    ) -> Result<(Plane<u8>, f32)> {
         let Witnesses { classical, candidates, levels } = self.ask(image, observer)?;
 
         // Whole regions, of which the network may know parts, then each pixel by itself.

@@ -13,6 +13,7 @@ mod loss;
 mod options;
 mod pages;
 mod photographs;
+mod scan;
 mod standardised;
 mod student;
 mod trainer;

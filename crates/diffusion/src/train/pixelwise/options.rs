@@ -101,6 +101,9 @@ pub struct PageOptions {
     pub objects: f64,
     /// The share of damaged pages whose damage has its opposite tones, dark for light; for the detector. Default: 0.25.
     pub reversed: f64,
+    /// The share of pages that are enlarged after they are damaged, by up to 2.2, and a little noisy, as scans with more
+    /// pixels than detail; for the detector. Default: 0.3.
+    pub scanned: f64,
 }
 
 impl Default for PageOptions {
@@ -124,6 +127,7 @@ impl Default for PageOptions {
             decoys: 0.2,
             objects: 0.4,
             reversed: 0.25,
+            scanned: 0.3,
         }
     }
 }
@@ -152,6 +156,7 @@ impl PageOptions {
             ("decoys", self.decoys),
             ("objects", self.objects),
             ("reversed", self.reversed),
+            ("scanned", self.scanned),
         ] {
             check_range(name, share, 0.0, 1.0)?;
         }

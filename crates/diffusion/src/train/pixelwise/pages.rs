@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 use super::options::{PageOptions, PixelTask, PixelTrainOptions};
 use super::photographs::{Photographs, cut};
+use super::scan::Scan;
 use crate::error::Result;
 use crate::random::{SplitMix64, sub_seed};
 use crate::train::data::DamagedPixels;
@@ -60,13 +61,15 @@ impl Page {
         let is_undamaged = random.chance(options.undamaged) && task != PixelTask::Refiner;
         if is_undamaged {
             let mask = Mask::empty(clean.width(), clean.height());
-            return Ok(Self { shown: clean.clone(), clean, mask: DamagedPixels::new(mask) });
+            let page = Self { shown: clean.clone(), clean, mask: DamagedPixels::new(mask) };
+            return page.scanned_or_not(task, options, seed);
         }
         let damaged = damage(&clean, &options.recipe()?, seed)?;
         if task == PixelTask::Detector {
             let is_reversed = random.chance(options.reversed);
             let shown = if is_reversed { reversed(&clean, &damaged.image)? } else { damaged.image };
-            return Ok(Self { clean, shown, mask: DamagedPixels::new(damaged.mask) });
+            let page = Self { clean, shown, mask: DamagedPixels::new(damaged.mask) };
+            return page.scanned_or_not(task, options, seed);
         }
         if task == PixelTask::Autoencoder {
             let hidden = hide(&clean, &damaged.mask)?;
@@ -85,6 +88,20 @@ impl Page {
             fill(&mut filled, &mask, &FillOptions::default(), &Silent)?;
         }
         Ok(Self { clean, shown: filled, mask: DamagedPixels::new(mask) })
+    }
+
+    /// The page, or what a scan with more pixels than detail shows of it.
+    fn scanned_or_not(self, task: PixelTask, options: &PageOptions, seed: u64) -> Result<Self> {
+        let is_scanned = SplitMix64::named(seed, "scanned").chance(options.scanned);
+        if !is_scanned || task != PixelTask::Detector {
+            return Ok(self);
+        }
+        let scan = Scan::any(self.clean.size(), seed);
+        Ok(Self {
+            clean: scan.of_image(&self.clean)?,
+            shown: scan.of_image(&self.shown)?,
+            mask: DamagedPixels::new(scan.of_mask(self.mask.mask())?),
+        })
     }
 
     /// Where to cut a crop of `side` pixels, no more than the page has: with probability `near` around a damaged pixel, if
