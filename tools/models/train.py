@@ -38,7 +38,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--page-side", type=int, default=768)
     parser.add_argument("--first", type=int, default=200, help="pages to wait for before the first step")
     parser.add_argument("--consume", action="store_true", help="delete the files of pages once they are on the device")
-    parser.add_argument("--bf16", action="store_true", help="in bf16 on a CPU too: with AMX twice as fast for a detector, half as fast again for a refiner")
+    parser.add_argument("--bf16", action="store_true", help="in bf16 on a CPU too: with AMX a detector learns twice as fast")
     parser.add_argument("--no-compile", action="store_true", help="do without torch.compile")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()

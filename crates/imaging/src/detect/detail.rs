@@ -8,8 +8,8 @@ use crate::plane::Plane;
 
 /// One pixel in so many is sharper than what is compared.
 const RARE: u64 = 1000;
-/// A picture that has detail at its own size is sharper than half of what its copy of half the size is: of 40 photographs, damaged
-/// or not, 38 at 0.58 to 1.8 times that; at twice their size, with noise and JPEG's losses or not, at 0.33 to 0.46.
+/// A picture that has detail at its own size is more than this many times as sharp as its copy of half the size. Of 79 photographs
+/// with damage none is below 0.65; at twice their size they are at 0.35 to 0.46, with noise and JPEG's losses or not.
 const SHARP: f64 = 0.5;
 /// Below this, in grey levels of 8 bits, nothing can be said of sharpness.
 const FAINT: u16 = 12;
@@ -25,7 +25,7 @@ pub fn reduced_to_detail(image: &Image) -> Result<Option<Image>> {
     if (width, height) == image.size() {
         return Ok(None);
     }
-    // Means, which take noise away too: with Lanczos' window half as much again is missed.
+    // Means, which take noise away too: with Lanczos' window a third more of the cracks is missed.
     let planes = channels(image)?
         .iter()
         .map(|plane| resize(plane, width, height, Interpolation::Area))

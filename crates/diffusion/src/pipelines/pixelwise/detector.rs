@@ -98,8 +98,8 @@ impl LearnedDetector {
 
     /// How probable it is that each pixel is damaged, 0 to 255, by what the network says and what the classical detector finds
     /// at its defaults, or that it lies in a region that together they take for a loss. Alpha is ignored; the network takes
-    /// 16-bit values as they are. A picture that has more pixels than detail is looked at in a copy of half the size, or a
-    /// quarter and so on: what is soft and wide there is what both know.
+    /// 16-bit values as they are. A picture that has more pixels than detail is looked at in a sharp copy
+    /// ([`reduced_to_detail`]), in 8 bits: the network knows sharp damage only.
     ///
     /// # Errors
     /// Those of the tensor operations, and `Cancelled`.
@@ -107,7 +107,8 @@ impl LearnedDetector {
         Ok(self.look(image, observer)?.0)
     }
 
-    /// The [`LearnedDetector::probabilities`] of a picture, and its noise as the classical detector measured it.
+    /// The [`LearnedDetector::probabilities`] of a picture, and its noise, or that of the copy that was looked at, as the
+    /// classical detector measured it.
     fn look(&self, image: &Image, observer: &dyn Observer) -> Result<(Plane<u8>, f32)> {
         let Some(small) = reduced_to_detail(image)? else {
             return self.look_at_every_pixel(image, observer);
@@ -115,7 +116,7 @@ impl LearnedDetector {
         let (probable, noise) = self.look_at_every_pixel(&small, observer)?;
         let (width, height) = image.size();
         let enlarged = resize(&probable, width, height, Interpolation::Linear)?;
-        // A pixel's rim there is as much softer here; measured in docs/models.md.
+        // The rims of damage are as much softer as the picture is larger than its copy (docs/models.md).
         let rim = StructuringElement::disc(2 * width.div_ceil(small.width()) + 1)?;
         Ok((dilate(&enlarged, &rim), noise))
     }

@@ -1,6 +1,6 @@
 //! Pages as they would be scanned with more pixels than they have detail: damage is as soft as all else, and as wide.
 
-use imaging::imgproc::{Interpolation, resize_f32, resize_lanczos};
+use imaging::imgproc::{Interpolation, resize, resize_lanczos};
 use imaging::{Image, Mask, Plane, Rect};
 
 use super::photographs::rgb8;
@@ -49,9 +49,9 @@ impl Scan {
 
     /// Where damage is on the scan: hard.
     pub(super) fn of_mask(&self, mask: &Mask) -> Result<Mask> {
-        let part = mask.plane().crop(self.part).map(|weight| f32::from(u8::from(weight > 0)));
-        let enlarged = resize_f32(&part, self.size.0, self.size.1, Interpolation::Linear)?;
-        Ok(Mask::from_plane(enlarged.map(|share| if share >= 0.5 { Mask::DAMAGED } else { 0 })))
+        let part = mask.binarized(1).plane().crop(self.part);
+        let enlarged = resize(&part, self.size.0, self.size.1, Interpolation::Linear)?;
+        Ok(Mask::from_plane(enlarged).binarized(128))
     }
 }
 
