@@ -12,6 +12,7 @@ mod activation;
 mod add;
 mod attention;
 mod buffer;
+mod cast;
 mod concat;
 mod frozen;
 mod isa;
@@ -33,6 +34,7 @@ mod upsample;
 pub use crate::activation::{Activation, activate, activate_on, geglu, geglu_on};
 pub use crate::add::{add, add_on};
 pub use crate::attention::{attention, attention_on, cross_attention, self_attention};
+pub use crate::cast::{cast, cast_on};
 pub use crate::concat::concat_channels;
 pub use crate::frozen::{
     FrozenConv2d, LowRank, NormBefore, linear_frozen, linear_geglu, linear_lora,

@@ -6,7 +6,7 @@ use candle_core::{DType, Module as _, Tensor};
 
 use super::dropout::LoraDropout;
 use crate::error::{DiffusionError, Result};
-use crate::nn::{Conv2dConfig, conv2d_channels_last, on_kernels};
+use crate::nn::{Conv2dConfig, cast, conv2d_channels_last, on_kernels};
 
 /// `ΔW = scale · up · down` for one layer (Hu et al. 2021).
 ///
@@ -44,6 +44,11 @@ impl LoraLayer {
         self.dropout.as_ref().map_or_else(|| Ok(xs.clone()), |dropout| dropout.forward(xs))
     }
 
+    /// `scale · up` in f32: a matrix takes the factor sooner than a picture does.
+    pub(crate) fn scaled_up(&self) -> candle_core::Result<Tensor> {
+        self.up.to_dtype(DType::F32)?.affine(self.scale, 0.0)
+    }
+
     /// The change to a linear layer's output.
     ///
     /// # Errors
@@ -51,8 +56,8 @@ impl LoraLayer {
     pub fn linear(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
         let xs = self.seen(xs)?;
         if on_kernels(&xs) {
-            let low = kernels::linear(&xs.to_dtype(DType::F32)?, &self.down, None)?;
-            return kernels::linear(&low, &self.up, None)?.affine(self.scale, 0.0);
+            let low = kernels::linear(&cast(&xs, DType::F32)?, &self.down, None)?;
+            return kernels::linear(&low, &self.scaled_up()?, None);
         }
         let down = self.down.to_dtype(xs.dtype())?.t()?;
         let up = self.up.to_dtype(xs.dtype())?.t()?;
@@ -64,8 +69,13 @@ impl LoraLayer {
     /// # Errors
     /// Those of the convolutions.
     pub fn conv2d(&self, xs: &Tensor, config: Conv2dConfig) -> candle_core::Result<Tensor> {
-        let low = conv2d_channels_last(&self.seen(xs)?, &self.down, None, config)?;
-        conv2d_channels_last(&low, &self.up, None, Conv2dConfig::POINTWISE)?.affine(self.scale, 0.0)
+        let mut xs = self.seen(xs)?;
+        if on_kernels(&xs) {
+            // Once: what is between the matrices stays as it is computed.
+            xs = cast(&xs, DType::F32)?;
+        }
+        let low = conv2d_channels_last(&xs, &self.down, None, config)?;
+        conv2d_channels_last(&low, &self.scaled_up()?, None, Conv2dConfig::POINTWISE)
     }
 
     /// ΔW itself, in f32, with the shape of the layer's weight.

@@ -4,7 +4,7 @@ use candle_core::{Module, Tensor};
 use kernels::{FrozenConv2d, NormBefore};
 
 use super::frozen::{Precision, Weight};
-use super::{Activation, GroupNorm, Params, add, on_kernels, resize_nearest};
+use super::{Activation, GroupNorm, Params, add, cast, on_kernels, resize_nearest};
 use crate::error::Result;
 use crate::lora::LoraLayer;
 
@@ -161,14 +161,14 @@ impl Module for Conv2d {
     fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
         let mut ys = match &self.weight {
             Weight::Packed(weight) => {
-                self.frozen(weight).forward(&xs.to_dtype(weight.compute_dtype())?)?
+                self.frozen(weight).forward(&cast(xs, weight.compute_dtype())?)?
             }
             Weight::Plain { weight, bias } => {
                 conv2d_channels_last(xs, weight, bias.as_ref(), self.config)?
             }
         };
         for adapter in &self.adapters {
-            ys = add(&ys, &adapter.conv2d(xs, self.config)?.to_dtype(ys.dtype())?)?;
+            ys = add(&ys, &cast(&adapter.conv2d(xs, self.config)?, ys.dtype())?)?;
         }
         Ok(ys)
     }
@@ -184,8 +184,8 @@ pub(crate) fn conv2d_channels_last(
     let Conv2dConfig { stride, padding, padding_behind, kernel_size } = config;
     if on_kernels(xs) {
         let (dtype, padding) = (xs.dtype(), (padding, padding_behind));
-        let xs = xs.to_dtype(candle_core::DType::F32)?;
-        return kernels::conv2d(&xs, weight, bias, stride, padding)?.to_dtype(dtype);
+        let xs = cast(xs, candle_core::DType::F32)?;
+        return cast(&kernels::conv2d(&xs, weight, bias, stride, padding)?, dtype);
     }
     let mut xs = xs.permute((0, 3, 1, 2))?; // (b, c, h, w)
     if padding_behind > padding {

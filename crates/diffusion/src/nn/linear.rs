@@ -4,7 +4,7 @@ use candle_core::{DType, Module, Tensor};
 use kernels::LowRank;
 
 use super::frozen::{Precision, Weight};
-use super::{Params, add, on_kernels};
+use super::{Params, add, cast, on_kernels};
 use crate::error::Result;
 use crate::lora::LoraLayer;
 
@@ -101,7 +101,7 @@ impl Module for Linear {
             }
         };
         for adapter in rest {
-            ys = add(&ys, &adapter.linear(xs)?.to_dtype(ys.dtype())?)?;
+            ys = add(&ys, &cast(&adapter.linear(xs)?, ys.dtype())?)?;
         }
         Ok(ys)
     }
@@ -110,7 +110,7 @@ impl Module for Linear {
 /// The layer with a plain weight, in the dtype of `xs`.
 fn plain(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> candle_core::Result<Tensor> {
     if on_kernels(xs) {
-        return kernels::linear(&xs.to_dtype(DType::F32)?, weight, bias)?.to_dtype(xs.dtype());
+        return cast(&kernels::linear(&cast(xs, DType::F32)?, weight, bias)?, xs.dtype());
     }
     // One product over all leading dimensions: candle repeats the weight for each batch otherwise.
     let (dims, in_features) = (xs.dims(), xs.dim(candle_core::D::Minus1)?);

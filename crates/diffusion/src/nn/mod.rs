@@ -43,6 +43,14 @@ pub(crate) fn on_kernels(xs: &candle_core::Tensor) -> bool {
     xs.device().is_cpu() && matches!(xs.dtype(), DType::F32 | DType::BF16)
 }
 
+/// The tensor in another dtype.
+pub(crate) fn cast(
+    xs: &candle_core::Tensor,
+    dtype: candle_core::DType,
+) -> candle_core::Result<candle_core::Tensor> {
+    if on_kernels(xs) { kernels::cast(xs, dtype) } else { xs.to_dtype(dtype) }
+}
+
 /// The sum of two tensors of one shape and dtype.
 pub(crate) fn add(
     a: &candle_core::Tensor,

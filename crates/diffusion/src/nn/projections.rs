@@ -120,7 +120,7 @@ impl Fused {
                 rows.push(Tensor::zeros((self.outputs, rank), DType::F32, down.device())?);
                 continue;
             };
-            let up = adapter.up.to_dtype(DType::F32)?.affine(adapter.scale, 0.0)?;
+            let up = adapter.scaled_up()?;
             let own = up.dim(1)?;
             rows.push(up.pad_with_zeros(1, first, rank - first - own)?);
             first += own;

@@ -51,7 +51,7 @@ mod stains;
 mod stroke;
 mod tears;
 
-pub use age::age;
+pub use age::{age, compress};
 pub use dataset::{Dataset, DatasetOptions, Triplet, make_dataset};
 pub use decoys::{DecoyKind, DecoyOptions, draw_decoys};
 pub use kind::DamageKind;

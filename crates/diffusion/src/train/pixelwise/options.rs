@@ -101,8 +101,8 @@ pub struct PageOptions {
     pub objects: f64,
     /// The share of damaged pages whose damage has its opposite tones, dark for light; for the detector. Default: 0.25.
     pub reversed: f64,
-    /// The share of pages that are enlarged after they are damaged, by up to 2.2, and a little noisy, as scans with more
-    /// pixels than detail; for the detector. Default: 0.3.
+    /// The share of pages that are softened, or enlarged by up to 2.2, made noisy, sharpened and compressed after they are
+    /// damaged, each of it at times, as files of scans are; for the detector. Default: 0.6.
     pub scanned: f64,
 }
 
@@ -127,7 +127,7 @@ impl Default for PageOptions {
             decoys: 0.2,
             objects: 0.4,
             reversed: 0.25,
-            scanned: 0.3,
+            scanned: 0.6,
         }
     }
 }

@@ -1,6 +1,8 @@
-//! Pages as they would be scanned with more pixels than they have detail: damage is as soft as all else, and as wide.
+//! Pages as files of scans show them: softened, noisy, sharpened and compressed *after* they were damaged, so that damage is as
+//! soft as all else and went through the same file.
 
-use imaging::imgproc::{Interpolation, resize, resize_lanczos};
+use imaging::damage::compress;
+use imaging::imgproc::{Gaussian, Interpolation, gaussian_blur_f32, resize, resize_lanczos};
 use imaging::{Image, Mask, Plane, Rect};
 
 use super::photographs::rgb8;
@@ -10,41 +12,79 @@ use crate::random::SplitMix64;
 /// The strongest enlargement: what is enlarged by two or more is halved before it is looked at
 /// ([`reduced_to_detail`](imaging::detect::reduced_to_detail)).
 const ENLARGED: f32 = 2.2;
+/// From the least to the strongest softness of what is not enlarged: σ in pixels.
+const BLUR: [f32; 2] = [0.3, 1.0];
 /// The strongest noise, a standard deviation in parts of the range: 4 grey levels.
 const NOISE: f32 = 4.0 / 255.0;
+/// From the least to the strongest sharpening: how much of the difference from a copy blurred by σ = 1 pixel is added.
+const SHARPENING: [f32; 2] = [0.3, 1.2];
+/// From the worst to the best quality of JPEG files.
+const QUALITY: [f32; 2] = [0.55, 0.97];
 
-/// A part of a page enlarged to the page's size, with a scanner's noise.
+/// A part of a page, as a file of the page's size shows it.
 #[derive(Debug)]
 pub(super) struct Scan {
     part: Rect,
     size: (usize, usize),
-    noise: Plane<f32>,
+    blur: Option<f32>,
+    noise: Option<Plane<f32>>,
+    sharpening: Option<f32>,
+    quality: Option<f32>,
 }
 
 impl Scan {
     /// A scan of any part of a page of this size.
     pub(super) fn any(size: (usize, usize), seed: u64) -> Self {
         let mut random = SplitMix64::named(seed, "scan");
-        let scale = ENLARGED.powf(random.unit());
+        let is_enlarged = random.chance(0.5);
+        let scale = if is_enlarged { ENLARGED.powf(random.unit()) } else { 1.0 };
         let [width, height] = [size.0, size.1].map(|side| ((side as f32 / scale) as usize).max(1));
         let (x, y) = (random.below(size.0 - width + 1), random.below(size.1 - height + 1));
-        let sigma = NOISE * random.unit();
-        let noise = Plane::from_fn(size.0, size.1, |_, _| sigma * random.nearly_normal());
-        Self { part: Rect::new(x, y, width, height), size, noise }
+        let mut at_times = |chance: f64, [low, high]: [f32; 2]| {
+            let (drawn, value) = (random.chance(chance), low + (high - low) * random.unit());
+            drawn.then_some(value)
+        };
+        let blur = at_times(0.5, BLUR).filter(|_| !is_enlarged);
+        let sigma = at_times(0.6, [0.0, NOISE]);
+        let sharpening = at_times(0.25, SHARPENING);
+        let quality = at_times(0.6, QUALITY);
+        let noise = sigma
+            .map(|sigma| Plane::from_fn(size.0, size.1, |_, _| sigma * random.nearly_normal()));
+        Self { part: Rect::new(x, y, width, height), size, blur, noise, sharpening, quality }
     }
 
-    /// What the scan shows of a picture: 8-bit RGB.
+    /// What the file shows of a picture: 8-bit RGB.
     pub(super) fn of_image(&self, image: &Image) -> Result<Image> {
-        let mut planes = image
+        let planes = image
             .color_planes(self.part)
             .iter()
-            .map(|plane| resize_lanczos(plane, self.size.0, self.size.1))
+            .map(|plane| self.of_plane(plane))
             .collect::<imaging::Result<Vec<_>>>()?;
-        for plane in &mut planes {
-            let noise = self.noise.data();
-            plane.data_mut().iter_mut().zip(noise).for_each(|(value, noise)| *value += noise);
+        let mut shown = rgb8(&planes, false)?;
+        if let Some(quality) = self.quality {
+            compress(&mut shown, quality);
         }
-        Ok(rgb8(&planes, false)?)
+        Ok(shown)
+    }
+
+    fn of_plane(&self, plane: &Plane<f32>) -> imaging::Result<Plane<f32>> {
+        let mut plane = resize_lanczos(plane, self.size.0, self.size.1)?;
+        if let Some(sigma) = self.blur {
+            plane = gaussian_blur_f32(&plane, Gaussian::sigma(f64::from(sigma)))?;
+        }
+        if let Some(noise) = &self.noise {
+            plane
+                .data_mut()
+                .iter_mut()
+                .zip(noise.data())
+                .for_each(|(value, noise)| *value += noise);
+        }
+        if let Some(amount) = self.sharpening {
+            let blurred = gaussian_blur_f32(&plane, Gaussian::sigma(1.0))?;
+            let values = plane.data_mut().iter_mut().zip(blurred.data());
+            values.for_each(|(value, blurred)| *value += amount * (*value - blurred));
+        }
+        Ok(plane)
     }
 
     /// Where damage is on the scan: hard.

@@ -5,7 +5,6 @@
 
 use rayon::prelude::*;
 
-use crate::damage::canvas::Canvas;
 use crate::geometry::Rect;
 use crate::image::{Image, Samples};
 use crate::imgproc::vectorized;
@@ -53,9 +52,8 @@ fn basis() -> [[f32; 8]; 8] {
     })
 }
 
-/// Rounds the picture's coefficients as a file of this `quality` does, 0 to 1, libjpeg's scale by 100.
-pub(super) fn compress(canvas: &mut Canvas, quality: f32) {
-    let image = canvas.image_mut();
+/// Leaves in a picture what a JPEG file of this `quality` would: 0 to 1, libjpeg's scale by 100. Alpha and metadata stay.
+pub fn compress(image: &mut Image, quality: f32) {
     let (width, height) = image.size();
     let quality = (quality * 100.0).clamp(1.0, 100.0);
     let percent = if quality < 50.0 { 5000.0 / quality } else { 200.0 - 2.0 * quality };

@@ -7,6 +7,7 @@ mod blocks;
 mod look;
 mod surface;
 
+pub use self::blocks::compress;
 use self::look::Look;
 use self::surface::Surface;
 use super::canvas::Canvas;
@@ -78,7 +79,7 @@ pub fn age(image: &Image, seed: u64) -> Result<Image> {
 
     // 4. the file
     if compressed {
-        blocks::compress(&mut canvas, quality);
+        compress(canvas.image_mut(), quality);
     }
     Ok(canvas.finish().0)
 }
