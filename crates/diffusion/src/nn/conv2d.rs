@@ -117,7 +117,7 @@ impl Conv2d {
             return self.step_by_step(xs, around);
         }
         let compute = weight.compute_dtype();
-        let residual = residual.map(|residual| residual.to_dtype(compute)).transpose()?;
+        let residual = residual.map(|residual| cast(residual, compute)).transpose()?;
         let conv = FrozenConv2d {
             resize,
             norm,
@@ -125,7 +125,7 @@ impl Conv2d {
             residual: residual.as_ref(),
             ..self.frozen(weight)
         };
-        conv.forward(&xs.to_dtype(compute)?)
+        conv.forward(&cast(xs, compute)?)
     }
 
     const fn frozen<'a>(&self, weight: &'a kernels::PackedWeight) -> FrozenConv2d<'a> {
@@ -148,7 +148,7 @@ impl Conv2d {
             ys = ys.broadcast_add(&bias.to_dtype(ys.dtype())?.reshape((b, 1, 1, channels))?)?;
         }
         match around.residual {
-            Some(residual) => add(&ys, &residual.to_dtype(ys.dtype())?),
+            Some(residual) => add(&ys, &cast(residual, ys.dtype())?),
             None => Ok(ys),
         }
     }

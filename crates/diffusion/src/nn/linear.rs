@@ -70,7 +70,7 @@ impl Linear {
             Weight::Packed(weight)
                 if self.adapters.is_empty() && residual.dtype() == weight.compute_dtype() =>
             {
-                let xs = xs.to_dtype(weight.compute_dtype())?;
+                let xs = cast(xs, weight.compute_dtype())?;
                 kernels::linear_frozen(&xs, weight, Some(residual))
             }
             _ => add(&self.forward(xs)?, residual),
@@ -85,7 +85,7 @@ impl Module for Linear {
     fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
         let (mut ys, rest) = match (&self.weight, self.adapters.as_slice()) {
             (Weight::Packed(weight), adapters) => {
-                let xs = xs.to_dtype(weight.compute_dtype())?;
+                let xs = cast(xs, weight.compute_dtype())?;
                 match adapters {
                     [first, rest @ ..] if first.rides_along() => {
                         let (down, up) =

@@ -73,11 +73,8 @@ impl Scan {
             plane = gaussian_blur_f32(&plane, Gaussian::sigma(f64::from(sigma)))?;
         }
         if let Some(noise) = &self.noise {
-            plane
-                .data_mut()
-                .iter_mut()
-                .zip(noise.data())
-                .for_each(|(value, noise)| *value += noise);
+            let values = plane.data_mut().iter_mut().zip(noise.data());
+            values.for_each(|(value, noise)| *value += noise);
         }
         if let Some(amount) = self.sharpening {
             let blurred = gaussian_blur_f32(&plane, Gaussian::sigma(1.0))?;
