@@ -1,7 +1,8 @@
-//! What the carried detector decides wide losses by, as CSV, to fit its weights anew (`tools/models/fit_losses.py`).
+//! What the carried detector, or another one, decides wide losses by, as CSV, to fit the weights of that anew
+//! (`tools/models/fit_losses.py`).
 //!
 //!     cargo build --release --workspace --examples
-//!     target/release/examples/loss_regions SET … > regions.csv
+//!     target/release/examples/loss_regions [--detector FILE] SET … > regions.csv
 //!
 //! A SET is what `photomend damage` writes, or any folder with `damaged/NAME.png` and `mask/NAME.png`; without `damaged/`, its
 //! pictures are taken for undamaged. A row is a region: the picture, the share of the region that the mask has, and
@@ -16,9 +17,17 @@ use imaging::io::{ReadOptions, read_image, read_mask};
 use imaging::{Plane, Silent};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let detector = LearnedDetector::carried()?;
+    let mut sets: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let detector = match sets.as_slice() {
+        [option, file, ..] if option.as_os_str() == "--detector" => {
+            let detector = LearnedDetector::open(file)?;
+            sets.drain(..2);
+            detector
+        }
+        _ => LearnedDetector::carried()?,
+    };
     println!("picture,truth,contrast,drift,spread,grain,compactness,share,dark,network");
-    for set in std::env::args_os().skip(1).map(PathBuf::from) {
+    for set in sets {
         let damaged = set.join("damaged");
         let folder = if damaged.is_dir() { &damaged } else { &set };
         let mut pictures = std::fs::read_dir(folder)?

@@ -88,14 +88,8 @@ pub(crate) struct DiffusionArgs {
     )]
     pub(crate) scheduler: Option<SchedulerKind>,
 
-    /// The seed of all noise; the same seed gives the same picture
-    #[arg(
-        long,
-        value_name = "N",
-        help_heading = "Diffusion",
-        requires = "model",
-        default_value = "0"
-    )]
+    /// The seed of all noise, which verbs have an option of their own for ([`NoiseSeed`]).
+    #[arg(skip)]
     pub(crate) seed: u64,
 
     /// How the picture is shown to the network
@@ -144,6 +138,20 @@ pub(crate) struct DiffusionArgs {
     pub(crate) engine: EngineArgs,
 }
 
+/// The seed of what a checkpoint paints.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct NoiseSeed {
+    /// The seed of all noise; the same seed gives the same picture
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Diffusion",
+        requires = "model",
+        default_value = "0"
+    )]
+    pub(crate) seed: u64,
+}
+
 /// Only to have the defaults of all options.
 #[derive(Debug, Parser)]
 struct Defaults {
@@ -156,6 +164,11 @@ impl DiffusionArgs {
     pub(crate) fn defaults(model: Option<&str>) -> Self {
         let model = model.map(|model| format!("--model={model}"));
         Defaults::parse_from([String::new()].into_iter().chain(model)).diffusion
+    }
+
+    /// The same with this seed.
+    pub(crate) fn seeded(&self, seed: u64) -> Self {
+        Self { seed, ..self.clone() }
     }
 
     /// What the network is shown by these arguments with these LoRAs, which are theirs.

@@ -4,8 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use diffusion::lora::LoraSpec;
-use imaging::Repainter;
 use imaging::evaluate::{EvaluateOptions, MaskKind};
 use imaging::metrics::SsimWindow;
 use imaging::restore::DETECTED_DILATE;
@@ -20,7 +18,8 @@ use crate::engine::ModelRepainter;
 ///
 /// DATASET holds clean/, damaged/ and, optionally, mask/, with files of the same names (any extension). Every
 /// damaged picture is restored and compared with its clean version. OUT receives report.html, metrics.csv,
-/// metrics/psnr_scores.csv, metrics/ssim_scores.csv, summary.json, summary.md, plots/ and sheets/.
+/// metrics/psnr_scores.csv, metrics/ssim_scores.csv, summary.json, summary.md, plots/ and sheets/. A checkpoint is one more
+/// way to restore; with LoRAs it is compared without them too.
 #[derive(Debug, Args)]
 pub(crate) struct EvaluateArgs {
     /// The folder with clean/, damaged/ and, optionally, mask/
@@ -42,7 +41,7 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) sample: Option<u32>,
 
-    /// Seeds the sample and the confidence intervals
+    /// Seeds the sample, the confidence intervals and the noise of a checkpoint
     #[arg(long, value_name = "S", default_value = "0")]
     pub(crate) seed: u64,
 
@@ -54,28 +53,6 @@ pub(crate) struct EvaluateArgs {
     /// Refine with this network, which `photomend train-refiner` wrote, and not with the carried one
     #[arg(long, value_name = "FILE", help_heading = "Methods")]
     pub(crate) refiner: Option<PathBuf>,
-
-    /// Compare a Stable Diffusion inpainting checkpoint, as `photomend restore --model` uses it
-    #[arg(long, value_name = "PATH|ID", help_heading = "Methods")]
-    pub(crate) model: Option<String>,
-
-    /// Compare that checkpoint with a LoRA too, at a weight if one is given; may be given several times
-    #[arg(long, value_name = "FILE[:WEIGHT]", help_heading = "Methods", requires = "model")]
-    pub(crate) lora: Vec<LoraSpec>,
-
-    /// Steps of the checkpoint at strength 1, 1 to 1000 [default: 30]
-    #[arg(
-        long, value_name = "N", help_heading = "Methods", requires = "model",
-        value_parser = clap::value_parser!(u16).range(1..=1000)
-    )]
-    pub(crate) steps: Option<u16>,
-
-    /// How strongly the checkpoint's prompts lead, 0 to 100 [default: 4]
-    #[arg(
-        long, value_name = "SCALE", help_heading = "Methods", requires = "model",
-        value_parser = number_in(0.0_f64..=100.0)
-    )]
-    pub(crate) guidance: Option<f64>,
 
     /// Score the results in this folder, made elsewhere; may be given several times
     #[arg(long, value_name = "DIR", help_heading = "Methods")]
@@ -146,6 +123,9 @@ pub(crate) struct EvaluateArgs {
     pub(crate) force: bool,
 
     #[command(flatten)]
+    pub(crate) diffusion: DiffusionArgs,
+
+    #[command(flatten)]
     pub(crate) detection: DetectionArgs,
 
     #[command(flatten)]
@@ -171,28 +151,12 @@ impl From<MasksArg> for MaskKind {
 }
 
 impl EvaluateArgs {
-    fn with_model(
-        &self,
-        name: &'static str,
-        model: &str,
-        loras: &[LoraSpec],
-        prefill: &Arc<dyn Repainter>,
-        context: &Context,
-    ) -> anyhow::Result<ModelRepainter> {
-        let mut args = DiffusionArgs::defaults(Some(model));
-        args.lora = loras.to_vec();
-        args.seed = self.seed;
-        args.steps = self.steps.unwrap_or(args.steps);
-        args.guidance = self.guidance.unwrap_or(args.guidance);
-        ModelRepainter::load(name, &args, prefill, context)
-    }
-
     /// The library's options.
     ///
     /// # Errors
     /// Those of reading the networks.
     pub(crate) fn options(&self, context: &Context) -> anyhow::Result<EvaluateOptions> {
-        let has_others = self.model.is_some() || !self.restored.is_empty();
+        let has_others = self.diffusion.model.is_some() || !self.restored.is_empty();
         let mut wanted = self.method.clone();
         if self.refiner.is_some() && !wanted.contains(&MethodArg::Refined)
             || wanted.is_empty() && !has_others
@@ -201,14 +165,17 @@ impl EvaluateArgs {
         }
         let fill = |method: MethodArg| method.repainter(self.radius, self.refiner.as_deref());
         let mut methods = wanted.into_iter().map(fill).collect::<anyhow::Result<Vec<_>>>()?;
-        if let Some(model) = &self.model {
-            let with: &[(&str, &[LoraSpec])] = match &self.lora[..] {
-                [] => &[("model", &[])],
-                loras => &[("base", &[]), ("lora", loras)],
+        if self.diffusion.model.is_some() {
+            let whole = self.diffusion.seeded(self.seed);
+            let base = DiffusionArgs { lora: Vec::new(), ..whole.clone() };
+            let compared = if whole.lora.is_empty() {
+                vec![("model", base)]
+            } else {
+                vec![("base", base), ("lora", whole)]
             };
             let prefill = fill(MethodArg::default())?;
-            for &(name, loras) in with {
-                methods.push(Arc::new(self.with_model(name, model, loras, &prefill, context)?));
+            for (name, args) in compared {
+                methods.push(Arc::new(ModelRepainter::load(name, &args, &prefill, context)?));
             }
         }
         Ok(EvaluateOptions {

@@ -24,7 +24,7 @@ pub(crate) use common::{InputArgs, JsonArgs, PresetArg, ReadArgs, WriteArgs, num
 pub(crate) use completions::CompletionsArgs;
 pub(crate) use damage::DamageArgs;
 pub(crate) use detect::{CLASSICAL, DetectionArgs, DetectorChoice, LEARNED};
-pub(crate) use diffusion::DiffusionArgs;
+pub(crate) use diffusion::{DiffusionArgs, NoiseSeed};
 pub(crate) use engine::EngineArgs;
 pub(crate) use evaluate::EvaluateArgs;
 pub(crate) use fill::{FillArgs, MethodArg, TELEA_RADIUS};

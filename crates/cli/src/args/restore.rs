@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{
-    DetectionArgs, DiffusionArgs, FillArgs, InputArgs, JsonArgs, PresetArg, ReadArgs, WriteArgs,
-    number_in,
+    DetectionArgs, DiffusionArgs, FillArgs, InputArgs, JsonArgs, NoiseSeed, PresetArg, ReadArgs,
+    WriteArgs, number_in,
 };
 
 /// Repairs photographs: finds the damage (or takes a mask) and repaints only that.
@@ -74,6 +74,9 @@ pub(crate) struct RestoreArgs {
 
     #[command(flatten)]
     pub(crate) diffusion: DiffusionArgs,
+
+    #[command(flatten)]
+    pub(crate) noise: NoiseSeed,
 
     #[command(flatten)]
     pub(crate) detection: DetectionArgs,

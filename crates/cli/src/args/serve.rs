@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{DetectionArgs, DiffusionArgs, FillArgs, PresetArg, ReadArgs, number_in};
+use super::{DetectionArgs, DiffusionArgs, FillArgs, NoiseSeed, PresetArg, ReadArgs, number_in};
 
 /// Opens a local web page to restore photographs on: drop a picture, touch up the mask, compare before and after.
 ///
@@ -72,6 +72,9 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     pub(crate) diffusion: DiffusionArgs,
+
+    #[command(flatten)]
+    pub(crate) noise: NoiseSeed,
 
     #[command(flatten)]
     pub(crate) detection: DetectionArgs,

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context) -> anyhow::Result<Outco
 
     // 2. the model, if one is asked for
     let fill = args.fill.repainter()?;
-    let engine = engine::load(&args.diffusion, &fill, context)?;
+    let engine = engine::load(&args.diffusion.seeded(args.noise.seed), &fill, context)?;
 
     // 3. work
     let settings = Settings::new(args, fill, engine)?;

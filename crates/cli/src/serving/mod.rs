@@ -53,11 +53,11 @@ impl PageEngine {
         };
         let fills: Vec<_> =
             MethodArg::value_variants().iter().map(with).collect::<Result<_, _>>()?;
-        let model = match (&args.diffusion.model, own(&fills, &fill)) {
-            (Some(_), Some(own)) => Some(Model::load(&args.diffusion, own, context)?),
+        let diffusion = args.diffusion.seeded(args.noise.seed);
+        let model = match (&diffusion.model, own(&fills, &fill)) {
+            (Some(_), Some(own)) => Some(Model::load(&diffusion, own, context)?),
             _ => None,
         };
-        let diffusion = args.diffusion.clone();
         Ok(Self { finder, preset: args.preset, fill, fills, model, diffusion })
     }
 

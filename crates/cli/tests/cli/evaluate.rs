@@ -86,6 +86,25 @@ fn pictures_in_folders_are_taken_if_asked_for() {
 }
 
 #[test]
+fn a_checkpoint_is_compared_as_restore_uses_it_with_and_without_its_lora() {
+    let scene = scene();
+    let settings = "--model compact --draws 1 --strength 0.4 --steps 5 --seed 3";
+    let lora = format!("{settings} --lora restoration");
+    scene.run(&format!("evaluate data -o out {lora} --no-detection --save-restored")).done();
+    let summary = std::fs::read_to_string(scene.path("out/summary.json")).expect("text");
+    assert!(summary.contains("\"draws\": 1"), "{summary}");
+    for (name, settings) in [("base", settings), ("lora", &lora)] {
+        let inputs = "data/damaged/a.png --mask data/mask/a.png";
+        scene.run(&format!("restore {inputs} {settings} -o {name}.png")).done();
+        let compared = scene.read(&format!("out/restored/{name}/a.png"));
+        assert_eq!(compared, scene.read(&format!("{name}.png")), "{name}");
+    }
+    assert_ne!(scene.read("base.png"), scene.read("lora.png"));
+    let alone = scene.run("evaluate data -o other --draws 1");
+    assert!(alone.code == 2 && alone.stderr.contains("--model"), "{alone:?}");
+}
+
+#[test]
 fn results_made_elsewhere_are_scored_and_told_as_json() {
     let scene = scene();
     scene.run("evaluate data -o one --save-restored --no-detection").done();

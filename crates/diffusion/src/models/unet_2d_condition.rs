@@ -7,7 +7,7 @@ use super::unet_2d_condition_config::UNet2DConditionConfig;
 use crate::error::{DiffusionError, Result};
 use crate::nn::{
     Activation, Around, Conv2d, Conv2dConfig, GroupNorm, Params, TimestepEmbedding,
-    TimestepsConfig, channels_first, channels_last, compute_dtype, timestep_embedding,
+    TimestepsConfig, cast, channels_first, channels_last, compute_dtype, timestep_embedding,
     timestep_values,
 };
 
@@ -268,7 +268,7 @@ impl UNet2DConditionModel {
                 let centred = self.config.center_input_sample;
                 let xs = if centred { xs.affine(2.0, -1.0)? } else { xs.clone() };
                 let xs = channels_last(&xs, xs.dtype())?;
-                self.conv_in.forward(&xs)?.to_dtype(self.dtype)?
+                cast(&self.conv_in.forward(&xs)?, self.dtype)?
             }
             UnetStage::Down { block, layer } => {
                 self.down_blocks[block].layer(layer, xs, temb, context)?

@@ -105,6 +105,17 @@ impl Conv2d {
     pub fn forward_around(&self, xs: &Tensor, around: Around<'_>) -> candle_core::Result<Tensor> {
         let Around { norm, resize, image_bias, residual } = around;
         let Weight::Packed(weight) = &self.weight else { return self.step_by_step(xs, around) };
+        if image_bias.is_some_and(Tensor::track_op) {
+            return self.step_by_step(xs, around);
+        }
+        let compute = weight.compute_dtype();
+        let residual = residual.map(|residual| cast(residual, compute)).transpose()?;
+        let conv = FrozenConv2d { image_bias, residual: residual.as_ref(), ..self.frozen(weight) };
+        if !self.adapters.is_empty() {
+            // They see what the convolution sees.
+            let xs = before(xs, norm, resize)?;
+            return self.adapted(conv.forward(&cast(&xs, compute)?)?, &xs);
+        }
         let norm = match norm {
             None => None,
             Some((norm, activation)) => match norm.before(activation) {
@@ -112,20 +123,7 @@ impl Conv2d {
                 None => return self.step_by_step(xs, around),
             },
         };
-        let tracked = |tensor: Option<&Tensor>| tensor.is_some_and(Tensor::track_op);
-        if !self.adapters.is_empty() || tracked(image_bias) {
-            return self.step_by_step(xs, around);
-        }
-        let compute = weight.compute_dtype();
-        let residual = residual.map(|residual| cast(residual, compute)).transpose()?;
-        let conv = FrozenConv2d {
-            resize,
-            norm,
-            image_bias,
-            residual: residual.as_ref(),
-            ..self.frozen(weight)
-        };
-        conv.forward(&cast(xs, compute)?)
+        FrozenConv2d { resize, norm, ..conv }.forward(&cast(xs, compute)?)
     }
 
     const fn frozen<'a>(&self, weight: &'a kernels::PackedWeight) -> FrozenConv2d<'a> {
@@ -135,13 +133,7 @@ impl Conv2d {
     }
 
     fn step_by_step(&self, xs: &Tensor, around: Around<'_>) -> candle_core::Result<Tensor> {
-        let mut xs = xs.clone();
-        if let Some((norm, activation)) = around.norm {
-            xs = norm.forward_then(&xs, activation)?;
-        }
-        if let Some((height, width)) = around.resize {
-            xs = resize_nearest(&xs, height, width)?;
-        }
+        let xs = before(xs, around.norm, around.resize)?;
         let mut ys = self.forward(&xs)?;
         if let Some(bias) = around.image_bias {
             let (b, channels) = bias.dims2()?;
@@ -152,6 +144,14 @@ impl Conv2d {
             None => Ok(ys),
         }
     }
+
+    /// The output with the changes by the adapters, which see the input.
+    fn adapted(&self, mut ys: Tensor, xs: &Tensor) -> candle_core::Result<Tensor> {
+        for adapter in &self.adapters {
+            ys = add(&ys, &cast(&adapter.conv2d(xs, self.config)?, ys.dtype())?)?;
+        }
+        Ok(ys)
+    }
 }
 
 impl Module for Conv2d {
@@ -159,7 +159,7 @@ impl Module for Conv2d {
     /// - xs: `(b, h, w, in_channels)`
     /// - returns: `(b, h', w', out_channels)`
     fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
-        let mut ys = match &self.weight {
+        let ys = match &self.weight {
             Weight::Packed(weight) => {
                 self.frozen(weight).forward(&cast(xs, weight.compute_dtype())?)?
             }
@@ -167,10 +167,23 @@ impl Module for Conv2d {
                 conv2d_channels_last(xs, weight, bias.as_ref(), self.config)?
             }
         };
-        for adapter in &self.adapters {
-            ys = add(&ys, &cast(&adapter.conv2d(xs, self.config)?, ys.dtype())?)?;
-        }
-        Ok(ys)
+        self.adapted(ys, xs)
+    }
+}
+
+/// What comes before a convolution, as steps of its own.
+fn before(
+    xs: &Tensor,
+    norm: Option<(&GroupNorm, Option<Activation>)>,
+    resize: Option<(usize, usize)>,
+) -> candle_core::Result<Tensor> {
+    let xs = match norm {
+        Some((norm, activation)) => norm.forward_then(xs, activation)?,
+        None => xs.clone(),
+    };
+    match resize {
+        Some((height, width)) => resize_nearest(&xs, height, width),
+        None => Ok(xs),
     }
 }
 

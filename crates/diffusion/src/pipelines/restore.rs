@@ -331,8 +331,22 @@ impl Repainter for Restorer<'_> {
     }
 
     fn parameters(&self) -> Value {
-        let RestoreOptions { num_inference_steps, guidance_scale, seed, .. } = self.options;
-        serde_json::json!({ "steps": num_inference_steps, "guidance": guidance_scale, "seed": seed })
+        let options = self.options;
+        let strength = match options.strength {
+            Strength::Auto => Value::from("auto"),
+            Strength::Fixed(strength) => Value::from(strength),
+        };
+        serde_json::json!({
+            "steps": options.num_inference_steps,
+            "draws": options.draws,
+            "guidance": options.guidance_scale,
+            "strength": strength,
+            "scheduler": options.scheduler.map(|scheduler| scheduler.to_string()),
+            "show": options.shown.to_string(),
+            "window_size": options.windows.size,
+            "max_zoom": options.windows.max_zoom,
+            "seed": options.seed,
+        })
     }
 }
 

@@ -101,7 +101,7 @@ pub struct PageOptions {
     pub objects: f64,
     /// The share of damaged pages whose damage has its opposite tones, dark for light; for the detector. Default: 0.25.
     pub reversed: f64,
-    /// The share of pages that are softened, or enlarged by up to 2.2, made noisy, sharpened and compressed after they are
+    /// The share of pages that are softened, or enlarged by up to 2.2, made grey, noisy, sharpened and compressed after they are
     /// damaged, each of it at times, as files of scans are; for the detector. Default: 0.6.
     pub scanned: f64,
 }

@@ -203,6 +203,7 @@ fn store(image: &mut Image, planes: &[Plane<f32>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ColorType;
 
     #[test]
     fn fine_steps_keep_a_block_and_coarse_ones_flatten_it() {
@@ -217,5 +218,30 @@ mod tests {
         round(&mut plane, &steps);
         let corner = plane.get(0, 0);
         assert!((plane.get(7, 7) - corner).abs() < 1e-5 && (plane.get(8, 0) - corner).abs() > 0.01);
+    }
+
+    #[test]
+    fn coarse_quality_changes_colours_and_alpha_stays() {
+        let (width, height) = (19, 13);
+        let pixel = |at: usize| {
+            let value = if (at % width).is_multiple_of(3) { 200 } else { 60 };
+            [value, value, value, (at % 256) as u8]
+        };
+        let samples: Vec<u8> = (0..width * height).flat_map(pixel).collect();
+        for (quality, at_least, at_most) in [(1.0, 0, 3), (0.1, 20, 255)] {
+            let samples = Samples::U8(samples.clone());
+            let before = Image::new(width, height, ColorType::Rgba, samples).unwrap();
+            let mut after = before.clone();
+            compress(&mut after, quality);
+            let (Samples::U8(before), Samples::U8(after)) = (before.samples(), after.samples())
+            else {
+                panic!("expected 8 bits");
+            };
+            let pixels = || before.chunks_exact(4).zip(after.chunks_exact(4));
+            assert!(pixels().all(|(a, b)| a[3] == b[3]));
+            let differences = pixels().flat_map(|(a, b)| (0..3).map(|c| a[c].abs_diff(b[c])));
+            let largest = differences.max().unwrap();
+            assert!((at_least..=at_most).contains(&largest), "{quality}: {largest}");
+        }
     }
 }
