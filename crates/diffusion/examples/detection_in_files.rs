@@ -124,7 +124,7 @@ impl File {
         }
         if self.noise > 0.0 {
             let mut random = Pcg64Mcg::seed_from_u64(seed);
-            let values = planes.iter_mut().flat_map(|plane| plane.data_mut());
+            let values = planes.iter_mut().flat_map(Plane::data_mut);
             values.for_each(|value| *value += self.noise / 255.0 * normal(&mut random));
         }
         if let (true, [red, green, blue]) = (self.is_grey, &planes[..]) {
