@@ -11,6 +11,7 @@
 mod independent_damage;
 
 use std::error::Error;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use diffusion::pipelines::pixelwise::{LearnedDetectParams, LearnedDetector};
@@ -111,7 +112,11 @@ impl File {
     fn of(&self, image: &Image, seed: u64) -> imaging::Result<Image> {
         let size = image.size();
         let scaled = |side: usize| (side as f32 * self.enlarged).round() as usize;
-        let mut planes = image.color_planes(image.bounds());
+        let mut planes = if self.is_grey {
+            vec![image.luma8().map(|value| f32::from(value) / 255.0)]
+        } else {
+            image.color_planes(image.bounds())
+        };
         if self.enlarged > 1.0 {
             let enlarge =
                 |plane: &Plane<f32>| resize_lanczos(plane, scaled(size.0), scaled(size.1));
@@ -126,11 +131,6 @@ impl File {
             let mut random = Pcg64Mcg::seed_from_u64(seed);
             let values = planes.iter_mut().flat_map(Plane::data_mut);
             values.for_each(|value| *value += self.noise / 255.0 * normal(&mut random));
-        }
-        if let (true, [red, green, blue]) = (self.is_grey, &planes[..]) {
-            let luma =
-                |x, y| 0.299 * red.get(x, y) + 0.587 * green.get(x, y) + 0.114 * blue.get(x, y);
-            planes = vec![Plane::from_fn(red.width(), red.height(), luma)];
         }
         let mut shown = bytes(&planes)?;
         if let Some(quality) = self.quality {
@@ -171,7 +171,7 @@ impl Arguments {
             match word.as_str() {
                 "--detector" => name = Some(value()?),
                 "--threshold" => params.threshold = value()?.parse()?,
-                "--every" => every = value()?.parse()?,
+                "--every" => every = value()?.parse::<NonZeroUsize>()?.get(),
                 "--file" => files.push(value()?),
                 _ => folder = Some(PathBuf::from(word)),
             }

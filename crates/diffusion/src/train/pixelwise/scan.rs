@@ -68,14 +68,13 @@ impl Scan {
 
     /// What the file shows of a picture: 8-bit RGB.
     pub(super) fn of_image(&self, image: &Image) -> Result<Image> {
-        let mut planes = image
-            .color_planes(self.part)
-            .iter()
-            .map(|plane| self.of_plane(plane))
-            .collect::<imaging::Result<Vec<_>>>()?;
-        if self.is_grey {
-            planes = luma(&planes);
-        }
+        let planes = if self.is_grey {
+            vec![image.luma8().crop(self.part).map(|value| f32::from(value) / 255.0)]
+        } else {
+            image.color_planes(self.part)
+        };
+        let planes =
+            planes.iter().map(|plane| self.of_plane(plane)).collect::<imaging::Result<Vec<_>>>()?;
         let mut shown = rgb8(&planes, false)?;
         if let Some(quality) = self.quality {
             compress(&mut shown, quality);
@@ -106,16 +105,6 @@ impl Scan {
         let enlarged = resize(&part, self.size.0, self.size.1, Interpolation::Linear)?;
         Ok(Mask::from_plane(enlarged).binarized(128))
     }
-}
-
-/// Three planes of luma, of three or one.
-fn luma(planes: &[Plane<f32>]) -> Vec<Plane<f32>> {
-    let [red, green, blue] = planes else { return planes.to_vec() };
-    let (width, height) = red.size();
-    let grey = Plane::from_fn(width, height, |x, y| {
-        0.299 * red.get(x, y) + 0.587 * green.get(x, y) + 0.114 * blue.get(x, y)
-    });
-    vec![grey; 3]
 }
 
 #[cfg(test)]
