@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.functional import conv2d, interpolate, silu
 
 KEY = "photomend_pixel_unet"
+SCALE = "_scale"  # what the name of a tensor in 8 bits is followed by in that of its scale
 
 
 def norm(groups: int | None, channels: int) -> nn.Module:
@@ -189,14 +190,29 @@ def read(path: Path, task: str) -> tuple[dict, dict[str, torch.Tensor]]:
         config = json.loads((file.metadata() or {}).get(KEY, "{}"))
     if config.pop("task", None) != task:
         raise SystemExit(f"{path}: expected a {task} that photomend trained")
-    return config, {name: weight.float() for name, weight in load_file(path).items()}
+    stored = load_file(path)
+    whole = {name: weight.float() for name, weight in stored.items()}
+    for name, weight in stored.items():
+        if weight.dtype == torch.int8:
+            whole[name] = rescaled(weight, whole.pop(f"{name}{SCALE}"))
+    return config, whole
 
 
-def load(path: Path, task: str, blocks: list[int]) -> PixelUnet:
-    """A network with at least so many blocks: those that the file lacks start by adding nothing."""
+def rescaled(levels: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """The weight that levels and the scale of each output channel stand for."""
+    return levels.float() * scale.view(-1, 1, 1, 1)
+
+
+def load(path: Path, task: str, wanted: dict) -> PixelUnet:
+    """A network with at least so many blocks: those that the file lacks start by adding nothing. One that is to see luma alone
+    starts as what the file's sees in grey pictures."""
     config, weights = read(path, task)
+    blocks = wanted["blocks"]
     if len(config["blocks"]) != len(blocks):
         raise SystemExit(f"{path}: expected {len(blocks)} resolutions, found {len(config['blocks'])}")
+    if wanted["in_channels"] == 1:
+        config["in_channels"] = 1
+        weights["conv_in.weight"] = weights["conv_in.weight"].sum(1, keepdim=True)
     network = PixelUnet(config | {"blocks": [max(pair) for pair in zip(config["blocks"], blocks, strict=True)]})
     for name, module in network.named_modules():
         if isinstance(module, StandardConv2d) and (weight := weights.get(f"{name}.weight")) is not None:

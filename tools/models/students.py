@@ -23,6 +23,13 @@ def decibels(errors: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return 10.0 * torch.log10(means + FLOOR)
 
 
+def luma(pictures: torch.Tensor) -> torch.Tensor:
+    """BT.601 luma `(b, 1, h, w)` of RGB `(b, 3, h, w)`, of 256 levels as that of 8-bit pictures."""
+    shares = pictures.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    levels = (127.5 * ((shares * pictures).sum(1, keepdim=True) + 1.0)).round()
+    return levels / 127.5 - 1.0
+
+
 class Pixelwise:
     """A detector or a refiner."""
 
@@ -31,7 +38,7 @@ class Pixelwise:
 
     def __init__(self, args: argparse.Namespace, device: torch.device) -> None:
         if args.start_from:
-            network = pixel_unet.load(args.start_from, self.task, self.config["blocks"])
+            network = pixel_unet.load(args.start_from, self.task, self.config)
         else:
             network = pixel_unet.PixelUnet(self.config)
         self.network = network.to(device, memory_format=torch.channels_last)
@@ -53,7 +60,13 @@ class Detector(Pixelwise):
     THIN, THIN_WEIGHT = 7, 2.0  # what is narrower than so many pixels counts so much more
     SMOOTH = 5e-4  # added to both sides of the Dice coefficient for each pixel
 
+    def __init__(self, args: argparse.Namespace, device: torch.device) -> None:
+        self.config = self.config | {"in_channels": 1 if args.luma else 3}
+        super().__init__(args, device)
+
     def inputs(self, clean: torch.Tensor, shown: torch.Tensor, mask: torch.Tensor) -> Crops:
+        if self.config["in_channels"] == 1:
+            clean, shown = luma(clean), luma(shown)
         # Masked pixels count by how visible their damage is: from a change of 1 % of the range on, fully from 6 %.
         change = (clean - shown).abs().amax(1, keepdim=True)
         visibility = torch.where(mask > 0, ((change - 0.02) / 0.1).clamp(0.0, 1.0), 1.0)

@@ -31,6 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=600.0, help="how long to train, from the start of the program")
     parser.add_argument("--model", type=Path, help="the checkpoint whose part is trained, a diffusers folder")
     parser.add_argument("--start-from", type=Path, help="a detector or refiner to go on from")
+    parser.add_argument("--luma", action="store_true", help="a detector that sees luma alone, for pictures without colour")
     parser.add_argument("--batch", type=int, help="crops of a step")
     parser.add_argument("--crop", type=int, help="their side in pixels")
     parser.add_argument("--lr", type=float, help="the learning rate at its highest")

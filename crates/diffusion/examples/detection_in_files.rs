@@ -33,10 +33,20 @@ struct File {
     reduced: bool,
     /// The standard deviation in grey levels.
     noise: f32,
-    /// Without colour, of the marks neither.
-    is_grey: bool,
+    /// Of the marks too.
+    colours: Colours,
     /// A JPEG file's, 0 to 1.
     quality: Option<f32>,
+}
+
+/// Which colours a file has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Colours {
+    Own,
+    /// One channel.
+    None,
+    /// Those of a print that was toned brown.
+    Toned,
 }
 
 const AS_IT_IS: File = File {
@@ -44,11 +54,11 @@ const AS_IT_IS: File = File {
     enlarged: 1.0,
     reduced: false,
     noise: 0.0,
-    is_grey: false,
+    colours: Colours::Own,
     quality: None,
 };
 
-const FILES: [File; 14] = [
+const FILES: [File; 16] = [
     AS_IT_IS,
     File { name: "noise 1", noise: 1.0, ..AS_IT_IS },
     File { name: "jpeg 95", quality: Some(0.95), ..AS_IT_IS },
@@ -66,10 +76,15 @@ const FILES: [File; 14] = [
         ..AS_IT_IS
     },
     File { name: "2, noise 1, jpeg 90", enlarged: 2.0, noise: 1.0, quality: Some(0.9), ..AS_IT_IS },
-    File { name: "grey", is_grey: true, ..AS_IT_IS },
-    File { name: "grey, jpeg 90", is_grey: true, quality: Some(0.9), ..AS_IT_IS },
-    File { name: "grey, 1.25", is_grey: true, enlarged: 1.25, ..AS_IT_IS },
+    File { name: "grey", colours: Colours::None, ..AS_IT_IS },
+    File { name: "grey, jpeg 90", colours: Colours::None, quality: Some(0.9), ..AS_IT_IS },
+    File { name: "grey, 1.25", colours: Colours::None, enlarged: 1.25, ..AS_IT_IS },
+    File { name: "toned", colours: Colours::Toned, ..AS_IT_IS },
+    File { name: "toned, jpeg 90", colours: Colours::Toned, quality: Some(0.9), ..AS_IT_IS },
 ];
+
+/// The powers by which luma becomes red, green and blue in a toned file.
+const TONES: [f32; 3] = [0.8, 1.0, 1.3];
 
 const MARKS: [Mark; 3] = [Mark::DarkCracks, Mark::BrightScratches, Mark::WideLosses];
 
@@ -112,10 +127,11 @@ impl File {
     fn of(&self, image: &Image, seed: u64) -> imaging::Result<Image> {
         let size = image.size();
         let scaled = |side: usize| (side as f32 * self.enlarged).round() as usize;
-        let mut planes = if self.is_grey {
-            vec![image.luma8().map(|value| f32::from(value) / 255.0)]
-        } else {
-            image.color_planes(image.bounds())
+        let luma = || image.luma8().map(|value| f32::from(value) / 255.0);
+        let mut planes = match self.colours {
+            Colours::Own => image.color_planes(image.bounds()),
+            Colours::None => vec![luma()],
+            Colours::Toned => TONES.map(|power| luma().map(|value| value.powf(power))).to_vec(),
         };
         if self.enlarged > 1.0 {
             let enlarge =

@@ -13,10 +13,16 @@ pub const COMPACT: &str = "compact";
 /// Its restoration LoRA, likewise.
 pub const RESTORATION: &str = "restoration";
 
-/// The damage detector.
+/// The damage detector for pictures with colours.
 pub(crate) fn detector() -> Result<SafetensorsFile> {
     let bytes = include_bytes!("../models/detector.safetensors");
     SafetensorsFile::carried("the carried detector", bytes)
+}
+
+/// The damage detector for pictures without, which sees luma alone.
+pub(crate) fn luma_detector() -> Result<SafetensorsFile> {
+    let bytes = include_bytes!("../models/luma_detector.safetensors");
+    SafetensorsFile::carried("the carried detector for luma", bytes)
 }
 
 /// The refiner of fills.

@@ -57,13 +57,22 @@ pub(crate) fn decoded_planes(
         let plane = Plane::from_vec(width, height, channel.to_vec())?;
         planes.push(resize_lanczos(&plane, rect.width, rect.height)?);
     }
-    Ok(if color.color_channels() == 1 { vec![luma(&planes)] } else { planes })
+    Ok(if color.color_channels() == 1 { vec![luma_plane(planes)] } else { planes })
 }
 
 /// Rec. 601 luma of red, green and blue.
-fn luma(rgb: &[Plane<f32>]) -> Plane<f32> {
-    Plane::from_fn(rgb[0].width(), rgb[0].height(), |x, y| {
-        0.299 * rgb[0].get(x, y) + 0.587 * rgb[1].get(x, y) + 0.114 * rgb[2].get(x, y)
+pub(crate) fn luma([r, g, b]: [f32; 3]) -> f32 {
+    0.299 * r + 0.587 * g + 0.114 * b
+}
+
+/// The luma of three planes; one plane is its own.
+pub(crate) fn luma_plane(planes: Vec<Plane<f32>>) -> Plane<f32> {
+    let [red, green, blue] = match <[Plane<f32>; 3]>::try_from(planes) {
+        Ok(planes) => planes,
+        Err(mut planes) => return planes.swap_remove(0),
+    };
+    Plane::from_fn(red.width(), red.height(), |x, y| {
+        luma([red.get(x, y), green.get(x, y), blue.get(x, y)])
     })
 }
 

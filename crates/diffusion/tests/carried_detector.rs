@@ -5,6 +5,7 @@ mod detection_scores;
 
 use detection_scores::{Mark, mean_f1, mean_flagged};
 use diffusion::pipelines::pixelwise::LearnedDetector;
+use imaging::damage::compress;
 use imaging::detect::Detection;
 use imaging::imgproc::{Interpolation, resize, resize_f32};
 use imaging::{ColorType, Detector, Image, Mask, Observer, Samples};
@@ -37,6 +38,49 @@ fn clean_photographs_stay_nearly_unmarked() {
 #[test]
 fn cracks_are_found_in_scans_with_more_pixels_than_detail() {
     assert!(mean_f1(&AtTwiceTheSize(detector()), Mark::DarkCracks) >= 0.30);
+}
+
+#[test]
+fn cracks_and_scratches_are_found_without_colour() {
+    assert!(mean_f1(&InGrey(detector()), Mark::DarkCracks) >= 0.65);
+    assert!(mean_f1(&InGrey(detector()), Mark::BrightScratches) >= 0.70);
+}
+
+#[test]
+fn cracks_are_found_in_jpeg_files() {
+    assert!(mean_f1(&Compressed(detector()), Mark::DarkCracks) >= 0.50);
+}
+
+/// Looks at pictures without their colours.
+#[derive(Debug)]
+struct InGrey(LearnedDetector);
+
+impl Detector for InGrey {
+    fn detect(&self, image: &Image, observer: &dyn Observer) -> imaging::Result<Detection> {
+        let samples = Samples::U8(image.luma8().into_vec());
+        let grey = Image::new(image.width(), image.height(), ColorType::Gray, samples)?;
+        self.0.detect(&grey, observer)
+    }
+
+    fn parameters(&self) -> Value {
+        self.0.parameters()
+    }
+}
+
+/// Looks at what JPEG files of quality 90 show of pictures.
+#[derive(Debug)]
+struct Compressed(LearnedDetector);
+
+impl Detector for Compressed {
+    fn detect(&self, image: &Image, observer: &dyn Observer) -> imaging::Result<Detection> {
+        let mut shown = image.clone();
+        compress(&mut shown, 0.9);
+        self.0.detect(&shown, observer)
+    }
+
+    fn parameters(&self) -> Value {
+        self.0.parameters()
+    }
 }
 
 /// Looks at pictures enlarged to twice their size.

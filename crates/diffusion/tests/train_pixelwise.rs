@@ -259,6 +259,36 @@ fn a_detector_learns_to_find_losses() {
     assert!(found(0.01) >= found(0.5) && found(0.5) >= found(0.99));
 }
 
+#[test]
+fn a_detector_can_learn_from_luma_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut options = options(PixelTask::Detector, photographs(folder.path(), 4), 60);
+    options.network.iter_mut().for_each(|network| network.in_channels = 1);
+    options.pages.damage = "losses".to_owned();
+    options.pages.severity = [1.0, 1.0];
+    options.pages.scanned = 0.0;
+    options.optimizer.learning_rate = 1e-2;
+    options.optimizer.ema_decay = 0.0;
+    let report = run(&options, &folder.path().join("run"), false, &Silent).expect("a run");
+    let (first, last) = (report.first_loss.expect("steps"), report.last_loss.expect("steps"));
+    assert!(last < 0.8 * first, "{first} to {last}");
+
+    // Colours say nothing to it: of the same luma, grey and coloured pictures get the same answer.
+    let params = LearnedDetectParams { threshold: 0.02, min_area: 1, dilate: 0 };
+    let detector = LearnedDetector::open(&report.files[0]).expect("its own file");
+    let detector = detector.with_params(params).expect("in range");
+    let (width, height) = (90, 70);
+    let tone = |at: usize| 60 + (at * at % 97) as u8;
+    let of = |color: ColorType, pixel: &dyn Fn(u8) -> Vec<u8>| {
+        let samples = (0..width * height).flat_map(|at| pixel(tone(at))).collect();
+        Image::new(width, height, color, Samples::U8(samples)).expect("a picture")
+    };
+    let grey = of(ColorType::Gray, &|tone| vec![tone]);
+    let rgb = of(ColorType::Rgb, &|tone| vec![tone; 3]);
+    let found = |image: &Image| detector.probabilities(image, &Silent).expect("probabilities");
+    assert_eq!(found(&grey), found(&rgb));
+}
+
 /// A checkpoint with a tiny autoencoder that shrinks sides to a half.
 fn tiny_model(folder: &Path) -> String {
     let mut new = NewCheckpoint::compact();

@@ -130,6 +130,10 @@ pub(crate) struct PixelNetworkArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) start_from: Option<PathBuf>,
 
+    /// A detector that sees luma alone, for pictures without colour
+    #[arg(long)]
+    pub(crate) luma: bool,
+
     /// Channels of the network at each resolution, the picture's first, such as 16,32,64
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     pub(crate) widths: Vec<usize>,
@@ -155,12 +159,15 @@ pub(crate) struct PixelOptimizerArgs {
 impl TrainPixelsArgs {
     /// Puts what was asked for on top of `options`.
     pub(crate) fn apply(&self, options: &mut PixelTrainOptions) {
-        let PixelNetworkArgs { start_from, widths, blocks } = &self.network;
+        let PixelNetworkArgs { start_from, luma, widths, blocks } = &self.network;
         self.common.apply(options);
         if start_from.is_some() {
             options.start_from.clone_from(start_from);
         }
         if let Some(network) = &mut options.network {
+            if *luma {
+                network.in_channels = 1;
+            }
             if !widths.is_empty() {
                 network.widths.clone_from(widths);
             }

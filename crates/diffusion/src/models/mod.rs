@@ -40,8 +40,8 @@ pub use asymmetric_autoencoder_kl::{AsymmetricAutoencoderKl, AsymmetricAutoencod
 pub use autoencoder_kl::{AutoencoderKl, AutoencoderKlConfig};
 pub use clip_text::{ClipTextConfig, ClipTextModel};
 pub use config::OneOrMany;
-pub(crate) use pixel_unet::save as save_pixel_unet;
 pub use pixel_unet::{InitialWeights, PixelUnet, PixelUnetConfig};
+pub(crate) use pixel_unet::{ScaledWeights, save as save_pixel_unet};
 pub use run::{RunOptions, Stage, run};
 pub use unet_2d_condition::UNet2DConditionModel;
 pub(crate) use unet_2d_condition::UnetStage;

@@ -57,12 +57,15 @@ fn size_of_detail(mut luma: Plane<u8>) -> Result<(usize, usize)> {
 
 /// The Laplacian's magnitude that one pixel in [`RARE`] has at least.
 fn sharpness(luma: &Plane<u8>) -> u16 {
+    rare_magnitude(laplacian(luma).data().iter().map(|value| value.unsigned_abs()))
+}
+
+/// What one of [`RARE`] magnitudes of differences is at least.
+pub(super) fn rare_magnitude(magnitudes: impl Iterator<Item = u16>) -> u16 {
     // Four times a byte at most.
     let mut counts = [0_u64; 4 * 255 + 1];
-    for value in laplacian(luma).data() {
-        counts[usize::from(value.unsigned_abs())] += 1;
-    }
-    let rare = luma.data().len() as u64 / RARE;
+    magnitudes.for_each(|value| counts[usize::from(value).min(4 * 255)] += 1);
+    let rare = counts.iter().sum::<u64>() / RARE;
     let mut above = 0;
     let sharper = counts.iter().rev().position(|&count| {
         above += count;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{PixelUnet, PixelUnetConfig};
+use super::{PixelUnet, PixelUnetConfig, ScaledWeights};
 use crate::checkpoint::{SafetensorsFile, TensorSource, save_tensors};
 use crate::error::{DiffusionError, Result};
 use crate::nn::Params;
@@ -24,7 +24,7 @@ struct Notes {
 }
 
 impl PixelUnet {
-    /// Loads a network that was trained for `task` ("detector" or "refiner"); weights become f32.
+    /// Loads a network that was trained for `task` ("detector" or "refiner"); weights, of 8 bits too, become f32.
     ///
     /// # Errors
     /// [`DiffusionError::Checkpoint`] if the file is none of a network for this task, and those of reading it.
@@ -37,7 +37,10 @@ impl PixelUnet {
         if notes.task != task {
             return Err(fail(format!("expected a {task}, found a {}", notes.task)));
         }
-        Self::load(&notes.config, &Params::new(Arc::new(file), DType::F32, device))
+        Self::load(
+            &notes.config,
+            &Params::new(Arc::new(ScaledWeights::new(file)), DType::F32, device),
+        )
     }
 }
 

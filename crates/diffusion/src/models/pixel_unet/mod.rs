@@ -14,11 +14,13 @@
 mod config;
 mod file;
 mod initial;
+mod scaled;
 
 pub use self::config::PixelUnetConfig;
 pub use self::initial::InitialWeights;
 
 pub(crate) use self::file::save;
+pub(crate) use self::scaled::ScaledWeights;
 
 use candle_core::{Module as _, Tensor};
 

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use candle_core::Device;
 use imaging::detect::{
     DetectParams, Detection, DetectionStats, LossCandidates, detect_with_candidates,
     reduced_to_detail,
@@ -14,22 +13,22 @@ use imaging::{Detector, Image, Mask, Observer, Plane, Quiet};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::tiles::{answer, tiles};
+use super::networks::{Network, Networks};
+use super::tiles::tiles;
 use crate::carried;
 use crate::checkpoint::SafetensorsFile;
 use crate::error::{DiffusionError, Result};
-use crate::models::PixelUnet;
 
 /// The longest side of a tile's core. With its margins it is as large as the crops that the carried network learned from: its
 /// norms look at all of what is seen, and in tiles much larger than its crops a network found a tenth less.
 const SIDE: usize = 320;
 /// What is seen around it.
 const MARGIN: usize = 32;
-/// What is added to the network's log-odds where the classical detector has found something within [`NEAR`] pixels, and what
-/// where it has not: the network must be 5 % sure there, 70 % elsewhere, for even odds. Chosen on photographs that are
+/// What is added to the networks' log-odds where the classical detector has found something within [`NEAR`] pixels, and what
+/// where it has not: the networks must be 5 % sure there, 66 % elsewhere, for even odds. Chosen on photographs that are
 /// neither samples nor learned from (`docs/models.md`).
 const SEEN: f32 = 2.944;
-const UNSEEN: f32 = -0.847;
+const UNSEEN: f32 = -0.65;
 /// How far a pixel is from what was found when it still counts as found.
 const NEAR: usize = 2;
 /// Levels of a byte to 1 in log-odds, which it holds from −8 to 8.
@@ -52,10 +51,10 @@ impl Default for LearnedDetectParams {
     }
 }
 
-/// A network that finds damage of every kind.
+/// A network that finds damage of every kind, or two that know more together.
 #[derive(Clone, Debug)]
 pub struct LearnedDetector {
-    unet: PixelUnet,
+    networks: Networks,
     params: LearnedDetectParams,
 }
 
@@ -65,20 +64,21 @@ impl LearnedDetector {
     /// # Errors
     /// [`DiffusionError::Checkpoint`] if the file is none, and those of reading it.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::of_file(SafetensorsFile::open(path)?)
+        let network = Network::of_file(SafetensorsFile::open(path)?)?;
+        let networks = Networks { network, luma: None };
+        Ok(Self { networks, params: LearnedDetectParams::default() })
     }
 
-    /// The network that the program carries.
+    /// The networks that the program carries.
     ///
     /// # Errors
     /// None of a whole program.
     pub fn carried() -> Result<Self> {
-        Self::of_file(carried::detector()?)
-    }
-
-    fn of_file(file: SafetensorsFile) -> Result<Self> {
-        let unet = PixelUnet::from_file(file, "detector", &Device::Cpu)?;
-        Ok(Self { unet, params: LearnedDetectParams::default() })
+        let networks = Networks {
+            network: Network::of_file(carried::detector()?)?,
+            luma: Some(Network::of_file(carried::luma_detector()?)?),
+        };
+        Ok(Self { networks, params: LearnedDetectParams::default() })
     }
 
     /// With other parameters.
@@ -163,13 +163,13 @@ impl LearnedDetector {
     fn levels(&self, image: &Image, observer: &dyn Observer) -> Result<Plane<u8>> {
         let (width, height) = image.size();
         let mut levels = Plane::filled(width, height, 0_u8);
+        let networks = self.networks.asked_of(image)?;
         let tiles = tiles(image.size(), SIDE, MARGIN);
         let total = tiles.len() as u64;
         for (at, tile) in tiles.into_iter().enumerate() {
             observer.progress("detect", at as u64, total);
             observer.check()?;
-            let planes = scaled_planes(image, tile.seen);
-            let logits = answer(&self.unet, tile, &planes.each_ref().map(Vec::as_slice))?;
+            let logits = networks.logits(image, tile)?;
             for (row, y) in logits.chunks_exact(tile.core.width).zip(tile.core.y..) {
                 let to = levels.row_mut(y)[tile.core.x..tile.core.right()].iter_mut();
                 to.zip(row).for_each(|(to, logit)| *to = (LEVELS * logit + 128.0).round() as u8);
@@ -244,18 +244,4 @@ fn probabilities_of_levels(witness: f32) -> [u8; 256] {
         let odds = log_odds(level as u8) + witness;
         (255.0 / (1.0 + (-odds).exp())).round() as u8
     })
-}
-
-/// Red, green and blue of a part of the picture in `[-1, 1]`; grey three times.
-pub(super) fn scaled_planes(image: &Image, rect: imaging::Rect) -> [Vec<f32>; 3] {
-    let mut planes = image.color_planes(rect).into_iter().map(|plane| {
-        let mut values = plane.into_vec();
-        values.iter_mut().for_each(|value| *value = 2.0 * *value - 1.0);
-        values
-    });
-    let first = planes.next().unwrap_or_default();
-    match (planes.next(), planes.next()) {
-        (Some(second), Some(third)) => [first, second, third],
-        _ => [first.clone(), first.clone(), first],
-    }
 }

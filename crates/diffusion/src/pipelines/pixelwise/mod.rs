@@ -1,6 +1,7 @@
 //! What small networks do on the picture's own pixels: find damage, and refine classical fills.
 
 mod detector;
+mod networks;
 mod refiner;
 mod tiles;
 

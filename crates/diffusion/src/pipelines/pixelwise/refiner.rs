@@ -8,7 +8,7 @@ use imaging::fill::{FillOptions, FillReport};
 use imaging::{Image, Mask, Observer, Plane, Rect, Repainter};
 use serde_json::Value;
 
-use super::detector::scaled_planes;
+use super::networks::scaled_planes;
 use super::tiles::{answer, tiles};
 use crate::carried;
 use crate::checkpoint::SafetensorsFile;

@@ -54,7 +54,7 @@ impl AutoencoderStudent {
         let factor = self.vae.config().down_factor();
         let (width, height) = page.clean.size();
         let rect = Rect::new(0, 0, width / factor * factor, height / factor * factor);
-        CropBatch::new(PixelTask::Autoencoder, &[(page, rect)])
+        CropBatch::new(PixelTask::Autoencoder, 3, &[(page, rect)])
     }
 
     /// The moments of its latents; how far they spread is added to `spread`.

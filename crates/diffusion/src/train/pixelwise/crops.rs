@@ -6,6 +6,7 @@ use imaging::{Image, Rect, Samples};
 use super::options::PixelTask;
 use super::pages::Page;
 use crate::error::Result;
+use crate::pixels::luma;
 
 /// What goes into the network, and what is right.
 #[derive(Clone, Debug)]
@@ -21,8 +22,9 @@ pub(super) struct CropBatch {
 }
 
 impl CropBatch {
-    /// Crops of equal size.
-    pub(super) fn new(task: PixelTask, crops: &[(&Page, Rect)]) -> Result<Self> {
+    /// Crops of equal size, for a network that takes so many channels: all there is of them, clean ones too, is luma if a detector
+    /// takes one.
+    pub(super) fn new(task: PixelTask, channels: usize, crops: &[(&Page, Rect)]) -> Result<Self> {
         let (mut clean, mut shown, mut mask) = (Vec::new(), Vec::new(), Vec::new());
         for &(page, rect) in crops {
             push_pixels(&page.clean, rect, &mut clean);
@@ -33,9 +35,17 @@ impl CropBatch {
                 mask.extend(row.iter().map(|&weight| f32::from(weight > 0)));
             }
         }
+        let is_luma = task == PixelTask::Detector && channels == 1;
+        if is_luma {
+            [&mut clean, &mut shown].into_iter().for_each(|pixels| to_luma(pixels));
+        }
         let (height, width) = crops.first().map_or((0, 0), |(_, rect)| (rect.height, rect.width));
-        let shape = (crops.len(), height, width, task.channels().0);
-        let values = network_input(task, &shown, &mask);
+        let shape = (crops.len(), height, width, channels);
+        let values = if is_luma {
+            shown.iter().step_by(3).copied().collect()
+        } else {
+            network_input(task, &shown, &mask)
+        };
         let input = Tensor::from_vec(values, shape, &Device::Cpu)?;
         Ok(Self { input, clean, mask, shown })
     }
@@ -55,6 +65,14 @@ fn network_input(task: PixelTask, shown: &[f32], mask: &[f32]) -> Vec<f32> {
             let pixels = shown.chunks_exact(3).zip(mask);
             pixels.flat_map(|(pixel, &mask)| [pixel[0], pixel[1], pixel[2], mask]).collect()
         }
+    }
+}
+
+/// All three values of each pixel become its luma, rounded as that of 8-bit pictures.
+fn to_luma(pixels: &mut [f32]) {
+    for pixel in pixels.chunks_exact_mut(3) {
+        let level = 127.5 * (luma([pixel[0], pixel[1], pixel[2]]) + 1.0);
+        pixel.fill(level.round() / 127.5 - 1.0);
     }
 }
 

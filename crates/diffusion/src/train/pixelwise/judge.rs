@@ -90,7 +90,7 @@ fn means<const N: usize>(
 
 /// What the network says of a whole page.
 fn output(unet: &PixelUnet, task: PixelTask, page: &Page) -> Result<(Vec<f32>, CropBatch)> {
-    let batch = CropBatch::new(task, &[(page, page.clean.bounds())])?;
+    let batch = CropBatch::new(task, unet.config().in_channels, &[(page, page.clean.bounds())])?;
     let output = unet.forward(&batch.input)?.detach();
     Ok((output.flatten_all()?.to_vec1()?, batch))
 }

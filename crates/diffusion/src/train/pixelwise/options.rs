@@ -15,7 +15,7 @@ use crate::train::options::{OptimizerOptions, check_range};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PixelTask {
-    /// To find damage: a picture in, the logit of being damaged out.
+    /// To find damage: a picture in, or its luma alone, the logit of being damaged out.
     #[default]
     Detector,
     /// To improve on a classical fill: the filled picture and the mask in, what to add to the picture out.
@@ -35,7 +35,7 @@ impl PixelTask {
         }
     }
 
-    /// Channels in and out.
+    /// Channels in and out; a detector may also take one.
     #[must_use]
     pub const fn channels(self) -> (usize, usize) {
         match self {
@@ -291,9 +291,12 @@ impl PixelTrainOptions {
         let network = self.network()?;
         network.validate()?;
         let (channels_in, channels_out) = self.task.channels();
-        if (network.in_channels, network.out_channels) != (channels_in, channels_out) {
+        let is_luma = self.task == PixelTask::Detector && network.in_channels == 1;
+        let fits = is_luma || network.in_channels == channels_in;
+        if !fits || network.out_channels != channels_out {
             let found = format!("{} and {}", network.in_channels, network.out_channels);
-            let expected = format!("{channels_in} in and {channels_out} out");
+            let luma = if self.task == PixelTask::Detector { ", or 1 in (luma)" } else { "" };
+            let expected = format!("{channels_in} in and {channels_out} out{luma}");
             return Err(DiffusionError::argument("network channels", expected, found));
         }
         Ok(network.down_factor())

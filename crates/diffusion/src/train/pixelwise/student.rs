@@ -15,7 +15,7 @@ use super::pages::Page;
 use super::standardised::{Standardised, products};
 use crate::checkpoint::{Checkpoint, Component, SafetensorsFile, TensorSource};
 use crate::error::{DiffusionError, Result};
-use crate::models::{InitialWeights, PixelUnet, save_pixel_unet};
+use crate::models::{InitialWeights, PixelUnet, ScaledWeights, save_pixel_unet};
 use crate::nn::Params;
 use crate::random::sub_seed;
 use crate::train::gradients::Gradients;
@@ -66,7 +66,7 @@ pub(super) fn enrol(
 /// The weights to start from.
 fn initial(options: &PixelTrainOptions) -> Result<Arc<dyn TensorSource>> {
     Ok(match &options.start_from {
-        Some(path) => Arc::new(SafetensorsFile::open(path)?),
+        Some(path) => Arc::new(ScaledWeights::new(SafetensorsFile::open(path)?)),
         None => Arc::new(InitialWeights::new(sub_seed(options.seed, "network"))),
     })
 }

@@ -144,7 +144,9 @@ fn draw(pages: &Pages<'_>, options: &PixelTrainOptions, step: u64) -> Result<Cro
             Some((page, page.place(options.pages.crop, near, &mut random)))
         })
         .collect();
-    CropBatch::new(options.task, &crops)
+    // An autoencoder's crops are made into what it sees by itself.
+    let channels = options.network.as_ref().map_or(3, |network| network.in_channels);
+    CropBatch::new(options.task, channels, &crops)
 }
 
 impl PixelTrainOptions {

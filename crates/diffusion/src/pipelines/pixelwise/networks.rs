@@ -1,0 +1,118 @@
+//! Networks that say of each pixel how likely it is damaged: one that sees colours, one that sees luma, or both.
+
+use std::path::Path;
+
+use candle_core::Device;
+use imaging::detect::is_monochrome;
+use imaging::{Image, Rect};
+
+use super::tiles::{Tile, answer};
+use crate::checkpoint::{SafetensorsFile, TensorSource as _};
+use crate::error::{DiffusionError, Result};
+use crate::models::{PixelUnet, PixelUnetConfig};
+use crate::pixels::luma_plane;
+
+/// No less than this of the log-odds of the network that sees colours counts: it knows damage that is as sharp and coloured as pixels can
+/// be, and is sure that there is none where it went through a JPEG file. Chosen on photographs that are neither samples nor
+/// learned from, like all numbers here (`docs/models.md`).
+const LEAST: f32 = -6.0;
+/// Where the network that sees luma stays below this all over a tile, the other one is not asked.
+const DOUBTFUL: f32 = -5.5;
+
+/// A network.
+#[derive(Clone, Debug)]
+pub(super) struct Network(PixelUnet);
+
+impl Network {
+    /// # Errors
+    /// [`DiffusionError::Checkpoint`] if the file is no detector, and those of reading it.
+    pub(super) fn of_file(file: SafetensorsFile) -> Result<Self> {
+        let origin = file.origin();
+        let unet = PixelUnet::from_file(file, "detector", &Device::Cpu)?;
+        let PixelUnetConfig { in_channels, out_channels, .. } = *unet.config();
+        if !matches!((in_channels, out_channels), (1 | 3, 1)) {
+            let problem = format!(
+                "expected a detector of 3 channels, or 1, that gives 1, found {in_channels} and {out_channels}"
+            );
+            return Err(DiffusionError::checkpoint(Path::new(&origin), problem));
+        }
+        Ok(Self(unet))
+    }
+
+    /// Its log-odds that each pixel of a tile's core is damaged.
+    fn logits(&self, image: &Image, tile: Tile) -> Result<Vec<f32>> {
+        if self.0.config().in_channels == 1 {
+            let luma = luma_plane(image.color_planes(tile.seen)).map(scaled);
+            return answer(&self.0, tile, &[luma.data()]);
+        }
+        let planes = scaled_planes(image, tile.seen);
+        answer(&self.0, tile, &planes.each_ref().map(Vec::as_slice))
+    }
+}
+
+/// What a detector has.
+#[derive(Clone, Debug)]
+pub(super) struct Networks {
+    pub(super) network: Network,
+    /// Sees luma, where the other one sees colours: alone asked about pictures without them.
+    pub(super) luma: Option<Network>,
+}
+
+/// Those that are asked about a picture.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked<'a> {
+    One(&'a Network),
+    Both { color: &'a Network, luma: &'a Network },
+}
+
+impl Networks {
+    pub(super) fn asked_of(&self, image: &Image) -> Result<Asked<'_>> {
+        let Self { network, luma } = self;
+        Ok(match luma {
+            None => Asked::One(network),
+            Some(luma) if is_monochrome(image)? => Asked::One(luma),
+            Some(luma) => Asked::Both { color: network, luma },
+        })
+    }
+}
+
+impl Asked<'_> {
+    /// The log-odds that each pixel of a tile's core is damaged, of two networks their mean.
+    pub(super) fn logits(self, image: &Image, tile: Tile) -> Result<Vec<f32>> {
+        let (color, luma) = match self {
+            Self::One(network) => return network.logits(image, tile),
+            Self::Both { color, luma } => (color, luma),
+        };
+        let mut logits = luma.logits(image, tile)?;
+        if logits.iter().any(|&logit| logit > DOUBTFUL) {
+            let of_color = color.logits(image, tile)?;
+            logits.iter_mut().zip(of_color).for_each(|(to, of_color)| *to = mean(*to, of_color));
+        } else {
+            logits.iter_mut().for_each(|to| *to = mean(*to, LEAST));
+        }
+        Ok(logits)
+    }
+}
+
+fn mean(luma: f32, color: f32) -> f32 {
+    0.5 * (luma + color.max(LEAST))
+}
+
+/// From `[0, 1]` to `[-1, 1]`.
+fn scaled(value: f32) -> f32 {
+    2.0 * value - 1.0
+}
+
+/// Red, green and blue of a part of the picture in `[-1, 1]`; grey three times.
+pub(super) fn scaled_planes(image: &Image, rect: Rect) -> [Vec<f32>; 3] {
+    let mut planes = image.color_planes(rect).into_iter().map(|plane| {
+        let mut values = plane.into_vec();
+        values.iter_mut().for_each(|value| *value = scaled(*value));
+        values
+    });
+    let first = planes.next().unwrap_or_default();
+    match (planes.next(), planes.next()) {
+        (Some(second), Some(third)) => [first, second, third],
+        _ => [first.clone(), first.clone(), first],
+    }
+}
