@@ -42,24 +42,22 @@ fn cracks_are_found_in_scans_with_more_pixels_than_detail() {
 
 #[test]
 fn cracks_and_scratches_are_found_without_colour() {
-    assert!(mean_f1(&InGrey(detector()), Mark::DarkCracks) >= 0.65);
-    assert!(mean_f1(&InGrey(detector()), Mark::BrightScratches) >= 0.70);
+    assert!(mean_f1(&InFiles(detector(), grey), Mark::DarkCracks) >= 0.65);
+    assert!(mean_f1(&InFiles(detector(), grey), Mark::BrightScratches) >= 0.70);
 }
 
 #[test]
 fn cracks_are_found_in_jpeg_files() {
-    assert!(mean_f1(&Compressed(detector()), Mark::DarkCracks) >= 0.50);
+    assert!(mean_f1(&InFiles(detector(), compressed), Mark::DarkCracks) >= 0.50);
 }
 
-/// Looks at pictures without their colours.
+/// Looks at what files show of pictures.
 #[derive(Debug)]
-struct InGrey(LearnedDetector);
+struct InFiles(LearnedDetector, fn(&Image) -> imaging::Result<Image>);
 
-impl Detector for InGrey {
+impl Detector for InFiles {
     fn detect(&self, image: &Image, observer: &dyn Observer) -> imaging::Result<Detection> {
-        let samples = Samples::U8(image.luma8().into_vec());
-        let grey = Image::new(image.width(), image.height(), ColorType::Gray, samples)?;
-        self.0.detect(&grey, observer)
+        self.0.detect(&self.1(image)?, observer)
     }
 
     fn parameters(&self) -> Value {
@@ -67,20 +65,16 @@ impl Detector for InGrey {
     }
 }
 
-/// Looks at what JPEG files of quality 90 show of pictures.
-#[derive(Debug)]
-struct Compressed(LearnedDetector);
+fn grey(image: &Image) -> imaging::Result<Image> {
+    let samples = Samples::U8(image.luma8().into_vec());
+    Image::new(image.width(), image.height(), ColorType::Gray, samples)
+}
 
-impl Detector for Compressed {
-    fn detect(&self, image: &Image, observer: &dyn Observer) -> imaging::Result<Detection> {
-        let mut shown = image.clone();
-        compress(&mut shown, 0.9);
-        self.0.detect(&shown, observer)
-    }
-
-    fn parameters(&self) -> Value {
-        self.0.parameters()
-    }
+/// A JPEG file of quality 90.
+fn compressed(image: &Image) -> imaging::Result<Image> {
+    let mut shown = image.clone();
+    compress(&mut shown, 0.9);
+    Ok(shown)
 }
 
 /// Looks at pictures enlarged to twice their size.

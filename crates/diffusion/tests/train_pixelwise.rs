@@ -235,19 +235,27 @@ fn a_network_that_adds_nothing_leaves_the_fill() {
     assert!(error.contains("expected a detector, found a refiner"), "{error}");
 }
 
+/// Damage that is sharper than the photograph, which few steps learn.
+fn easily_learned(options: &mut PixelTrainOptions) {
+    options.pages.damage = "losses".to_owned();
+    options.pages.severity = [1.0, 1.0];
+    options.pages.scanned = 0.0;
+    options.optimizer.learning_rate = 1e-2;
+    options.optimizer.ema_decay = 0.0;
+}
+
+fn assert_learned(report: &TrainReport) {
+    let (first, last) = (report.first_loss.expect("steps"), report.last_loss.expect("steps"));
+    assert!(last < 0.8 * first, "{first} to {last}");
+}
+
 #[test]
 fn a_detector_learns_to_find_losses() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut options = options(PixelTask::Detector, photographs(folder.path(), 4), 60);
-    options.pages.damage = "losses".to_owned();
-    options.pages.severity = [1.0, 1.0];
-    // Damage that is sharper than the photograph, which so few steps learn.
-    options.pages.scanned = 0.0;
-    options.optimizer.learning_rate = 1e-2;
-    options.optimizer.ema_decay = 0.0;
+    easily_learned(&mut options);
     let report = run(&options, &folder.path().join("run"), false, &Silent).expect("a run");
-    let (first, last) = (report.first_loss.expect("steps"), report.last_loss.expect("steps"));
-    assert!(last < 0.8 * first, "{first} to {last}");
+    assert_learned(&report);
 
     // The less probability it takes, the more is found.
     let found = |threshold: f32| {
@@ -264,14 +272,9 @@ fn a_detector_can_learn_from_luma_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut options = options(PixelTask::Detector, photographs(folder.path(), 4), 60);
     options.network.iter_mut().for_each(|network| network.in_channels = 1);
-    options.pages.damage = "losses".to_owned();
-    options.pages.severity = [1.0, 1.0];
-    options.pages.scanned = 0.0;
-    options.optimizer.learning_rate = 1e-2;
-    options.optimizer.ema_decay = 0.0;
+    easily_learned(&mut options);
     let report = run(&options, &folder.path().join("run"), false, &Silent).expect("a run");
-    let (first, last) = (report.first_loss.expect("steps"), report.last_loss.expect("steps"));
-    assert!(last < 0.8 * first, "{first} to {last}");
+    assert_learned(&report);
 
     // Colours say nothing to it: of the same luma, grey and coloured pictures get the same answer.
     let params = LearnedDetectParams { threshold: 0.02, min_area: 1, dilate: 0 };

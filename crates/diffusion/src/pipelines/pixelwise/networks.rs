@@ -116,3 +116,54 @@ pub(super) fn scaled_planes(image: &Image, rect: Rect) -> [Vec<f32>; 3] {
         _ => [first.clone(), first.clone(), first],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use imaging::{ColorType, Samples};
+
+    use super::*;
+    use crate::carried;
+
+    fn picture(color: ColorType) -> Image {
+        let channels = color.channels();
+        let samples = (0..48 * 40 * channels).map(|at| (at * at % 251) as u8).collect();
+        Image::new(48, 40, color, Samples::U8(samples)).expect("a picture")
+    }
+
+    #[test]
+    fn without_colours_only_the_network_that_sees_luma_is_asked() {
+        let network = || Network::of_file(carried::detector().expect("a file")).expect("whole");
+        let luma = Network::of_file(carried::luma_detector().expect("a file")).expect("whole");
+        let both = Networks { network: network(), luma: Some(luma) };
+        let tile = Tile { core: Rect::new(8, 8, 30, 20), seen: Rect::new(0, 0, 48, 40) };
+        let grey = picture(ColorType::Gray);
+        let asked = both.asked_of(&grey).expect("valid");
+        let Asked::One(luma) = asked else { panic!("expected one, found {asked:?}") };
+        assert_eq!(luma.0.config().in_channels, 1);
+        assert_eq!(
+            asked.logits(&grey, tile).expect("log-odds"),
+            luma.logits(&grey, tile).expect("log-odds")
+        );
+
+        let coloured = picture(ColorType::Rgb);
+        let Asked::Both { color, luma } = both.asked_of(&coloured).expect("valid") else {
+            panic!("expected both")
+        };
+        let each = [color, luma].map(|network| network.logits(&coloured, tile).expect("log-odds"));
+        let joined = both.asked_of(&coloured).and_then(|asked| asked.logits(&coloured, tile));
+        for (at, joined) in joined.expect("log-odds").into_iter().enumerate() {
+            let (color, luma) = (each[0][at], each[1][at]);
+            let expected = [mean(luma, color), mean(luma, LEAST)];
+            assert!(expected.contains(&joined), "{joined} of {color} and {luma}");
+        }
+
+        let one = Networks { network: network(), luma: None };
+        assert!(matches!(one.asked_of(&grey).expect("valid"), Asked::One(_)));
+    }
+
+    #[test]
+    fn certainty_that_there_is_no_damage_counts_so_far_only() {
+        assert_eq!(mean(5.0, -20.0), -0.5);
+        assert_eq!(mean(-3.0, 1.0), -1.0);
+    }
+}
