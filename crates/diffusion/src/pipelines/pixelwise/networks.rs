@@ -19,6 +19,10 @@ const LEAST: f32 = -6.0;
 /// Where the network that sees luma stays below this all over a tile, the other one is not asked.
 const DOUBTFUL: f32 = -5.5;
 
+/// Pictures of more pixels are shown to the network that sees luma alone: both together would take half as long again for
+/// all of a restoration.
+const MANY: usize = 8_000_000;
+
 /// A network.
 #[derive(Clone, Debug)]
 pub(super) struct Network(PixelUnet);
@@ -54,7 +58,7 @@ impl Network {
 #[derive(Clone, Debug)]
 pub(super) struct Networks {
     pub(super) network: Network,
-    /// Sees luma, where the other one sees colours: alone asked about pictures without them.
+    /// Sees luma, where the other one sees colours: alone asked about pictures without them, and about large ones.
     pub(super) luma: Option<Network>,
 }
 
@@ -70,7 +74,9 @@ impl Networks {
         let Self { network, luma } = self;
         Ok(match luma {
             None => Asked::One(network),
-            Some(luma) if is_monochrome(image)? => Asked::One(luma),
+            Some(luma) if image.width() * image.height() > MANY || is_monochrome(image)? => {
+                Asked::One(luma)
+            }
             Some(luma) => Asked::Both { color: network, luma },
         })
     }
@@ -156,6 +162,11 @@ mod tests {
             let expected = [mean(luma, color), mean(luma, LEAST)];
             assert!(expected.contains(&joined), "{joined} of {color} and {luma}");
         }
+
+        let samples = (0..3 * 4000 * 2001).map(|at| (at % 251) as u8).collect();
+        let large =
+            Image::new(4000, 2001, ColorType::Rgb, Samples::U8(samples)).expect("a picture");
+        assert!(matches!(both.asked_of(&large).expect("valid"), Asked::One(_)));
 
         let one = Networks { network: network(), luma: None };
         assert!(matches!(one.asked_of(&grey).expect("valid"), Asked::One(_)));
