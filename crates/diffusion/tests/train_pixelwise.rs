@@ -276,7 +276,7 @@ fn a_detector_can_learn_from_luma_alone() {
     let report = run(&options, &folder.path().join("run"), false, &Silent).expect("a run");
     assert_learned(&report);
 
-    // Colours say nothing to it: of the same luma, grey and coloured pictures get the same answer.
+    // Pictures of one channel and of three that are equal get the same answer.
     let params = LearnedDetectParams { threshold: 0.02, min_area: 1, dilate: 0 };
     let detector = LearnedDetector::open(&report.files[0]).expect("its own file");
     let detector = detector.with_params(params).expect("in range");

@@ -14,7 +14,7 @@ use crate::pixels::luma_plane;
 
 /// No less than this of the log-odds of the network that sees colours counts: it knows damage that is as sharp and coloured as pixels can
 /// be, and is sure that there is none where it went through a JPEG file. Chosen on photographs that are neither samples nor
-/// learned from, like all numbers here (`docs/models.md`).
+/// learned from, as is [`DOUBTFUL`] (`docs/models.md`).
 const LEAST: f32 = -6.0;
 /// Where the network that sees luma stays below this all over a tile, the other one is not asked.
 const DOUBTFUL: f32 = -5.5;
