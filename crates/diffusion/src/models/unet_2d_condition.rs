@@ -289,8 +289,9 @@ impl UNet2DConditionModel {
                 self.up_blocks[block].upsample(xs, size.map(|(_, h, w, _)| (h, w)))?
             }
             UnetStage::Out => {
-                let norm = Some((&self.conv_norm_out, Some(self.activation)));
-                let out = self.conv_out.forward_around(xs, Around { norm, ..Around::default() })?;
+                let (norm, activation) = (Some(&self.conv_norm_out), Some(self.activation));
+                let around = Around { norm, activation, ..Around::default() };
+                let out = self.conv_out.forward_around(xs, around)?;
                 channels_first(&out)?
             }
         };

@@ -222,8 +222,8 @@ impl Encoder {
             }
         }
         let xs = self.mid_block.forward(&xs)?;
-        let norm = Some((&self.conv_norm_out, Some(self.activation)));
-        Ok(self.conv_out.forward_around(&xs, Around { norm, ..Around::default() })?)
+        let (norm, activation) = (Some(&self.conv_norm_out), Some(self.activation));
+        Ok(self.conv_out.forward_around(&xs, Around { norm, activation, ..Around::default() })?)
     }
 }
 
@@ -307,7 +307,7 @@ impl Decoder {
 
     /// The last norm, SiLU and convolution.
     pub(super) fn finish(&self, xs: &Tensor) -> Result<Tensor> {
-        let norm = Some((&self.conv_norm_out, Some(Activation::Silu)));
-        Ok(self.conv_out.forward_around(xs, Around { norm, ..Around::default() })?)
+        let (norm, activation) = (Some(&self.conv_norm_out), Some(Activation::Silu));
+        Ok(self.conv_out.forward_around(xs, Around { norm, activation, ..Around::default() })?)
     }
 }

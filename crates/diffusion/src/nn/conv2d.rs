@@ -1,7 +1,7 @@
 //! `torch.nn.Conv2d` on channels-last pictures, with LoRA beside it.
 
 use candle_core::{Module, Tensor};
-use kernels::{FrozenConv2d, NormBefore};
+use kernels::FrozenConv2d;
 
 use super::frozen::{Precision, Weight};
 use super::{Activation, GroupNorm, Params, add, cast, on_kernels, resize_nearest};
@@ -37,8 +37,10 @@ impl Conv2dConfig {
 /// What is done before a convolution and after it, as one operator where that is possible.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Around<'a> {
-    /// A norm, and what comes between it and the convolution.
-    pub norm: Option<(&'a GroupNorm, Option<Activation>)>,
+    /// A norm.
+    pub norm: Option<&'a GroupNorm>,
+    /// What bends the picture, behind the norm.
+    pub activation: Option<Activation>,
     /// Height and width that the picture is resized to by nearest neighbours.
     pub resize: Option<(usize, usize)>,
     /// Added to every pixel of an image: `(b, out_channels)`.
@@ -103,7 +105,7 @@ impl Conv2d {
     /// # Errors
     /// Those of the tensor operations.
     pub fn forward_around(&self, xs: &Tensor, around: Around<'_>) -> candle_core::Result<Tensor> {
-        let Around { norm, resize, image_bias, residual } = around;
+        let Around { norm, activation, resize, image_bias, residual } = around;
         let Weight::Packed(weight) = &self.weight else { return self.step_by_step(xs, around) };
         if image_bias.is_some_and(Tensor::track_op) {
             return self.step_by_step(xs, around);
@@ -113,17 +115,15 @@ impl Conv2d {
         let conv = FrozenConv2d { image_bias, residual: residual.as_ref(), ..self.frozen(weight) };
         if !self.adapters.is_empty() {
             // They see what the convolution sees.
-            let xs = before(xs, norm, resize)?;
+            let xs = before(xs, around)?;
             return self.adapted(conv.forward(&cast(&xs, compute)?)?, &xs);
         }
-        let norm = match norm {
-            None => None,
-            Some((norm, activation)) => match norm.before(activation) {
-                Some(norm) => Some(norm),
-                None => return self.step_by_step(xs, around),
-            },
+        let norm = match norm.map(GroupNorm::as_frozen) {
+            Some(None) => return self.step_by_step(xs, around),
+            norm => norm.flatten(),
         };
-        FrozenConv2d { resize, norm, ..conv }.forward(&cast(xs, compute)?)
+        let activation = activation.map(Activation::on_kernels);
+        FrozenConv2d { resize, norm, activation, ..conv }.forward(&cast(xs, compute)?)
     }
 
     const fn frozen<'a>(&self, weight: &'a kernels::PackedWeight) -> FrozenConv2d<'a> {
@@ -133,7 +133,7 @@ impl Conv2d {
     }
 
     fn step_by_step(&self, xs: &Tensor, around: Around<'_>) -> candle_core::Result<Tensor> {
-        let xs = before(xs, around.norm, around.resize)?;
+        let xs = before(xs, around)?;
         let mut ys = self.forward(&xs)?;
         if let Some(bias) = around.image_bias {
             let (b, channels) = bias.dims2()?;
@@ -172,16 +172,13 @@ impl Module for Conv2d {
 }
 
 /// What comes before a convolution, as steps of its own.
-fn before(
-    xs: &Tensor,
-    norm: Option<(&GroupNorm, Option<Activation>)>,
-    resize: Option<(usize, usize)>,
-) -> candle_core::Result<Tensor> {
-    let xs = match norm {
-        Some((norm, activation)) => norm.forward_then(xs, activation)?,
-        None => xs.clone(),
+fn before(xs: &Tensor, around: Around<'_>) -> candle_core::Result<Tensor> {
+    let xs = match (around.norm, around.activation) {
+        (Some(norm), activation) => norm.forward_then(xs, activation)?,
+        (None, Some(activation)) => activation.forward(xs)?,
+        (None, None) => xs.clone(),
     };
-    match resize {
+    match around.resize {
         Some((height, width)) => resize_nearest(&xs, height, width),
         None => Ok(xs),
     }
@@ -219,11 +216,4 @@ pub(crate) fn conv2d_channels_last(
         ys = ys.broadcast_add(&bias.to_dtype(xs.dtype())?.reshape((1, (), 1, 1))?)?;
     }
     ys.permute((0, 2, 3, 1))?.contiguous() // (b, h', w', c)
-}
-
-impl GroupNorm {
-    /// The norm as a part of a convolution, unless it is trained.
-    fn before(&self, activation: Option<Activation>) -> Option<NormBefore<'_>> {
-        self.as_frozen(activation.map(Activation::on_kernels))
-    }
 }

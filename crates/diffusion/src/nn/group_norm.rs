@@ -52,13 +52,10 @@ impl GroupNorm {
     }
 
     /// As a part of an operator that takes frozen norms only.
-    pub(super) fn as_frozen(
-        &self,
-        activation: Option<kernels::Activation>,
-    ) -> Option<kernels::NormBefore<'_>> {
+    pub(super) fn as_frozen(&self) -> Option<kernels::NormBefore<'_>> {
         let is_trained = self.weight.track_op() || self.bias.track_op();
         let (groups, affine) = (self.num_groups, self.affine());
-        (!is_trained).then_some(kernels::NormBefore { groups, affine, activation })
+        (!is_trained).then_some(kernels::NormBefore { groups, affine })
     }
 
     const fn affine(&self) -> kernels::Affine<'_> {

@@ -116,10 +116,9 @@ impl ResnetBlock2D {
         let scale_shift = self.config.time_scale_shift == TimeScaleShift::ScaleShift;
         let (image_bias, scale_shift) = if scale_shift { (None, temb) } else { (temb, None) };
 
-        let norm = Some((&self.norm1, activation));
-        let image_bias = image_bias.as_ref();
-        let hidden =
-            self.conv1.forward_around(xs, Around { norm, image_bias, ..Around::default() })?;
+        let bent = Around { activation, ..Around::default() };
+        let (norm, image_bias) = (Some(&self.norm1), image_bias.as_ref());
+        let hidden = self.conv1.forward_around(xs, Around { norm, image_bias, ..bent })?;
         let shortcut = match &self.conv_shortcut {
             Some(conv) => conv.forward(xs)?,
             None => xs.clone(),
@@ -127,9 +126,8 @@ impl ResnetBlock2D {
         let residual = Some(&shortcut);
         let out = match scale_shift {
             None => {
-                let norm = Some((&self.norm2, activation));
-                self.conv2
-                    .forward_around(&hidden, Around { norm, residual, ..Around::default() })?
+                let norm = Some(&self.norm2);
+                self.conv2.forward_around(&hidden, Around { norm, residual, ..bent })?
             }
             Some(temb) => {
                 let (b, c) = (temb.dim(0)?, self.config.out_channels);
@@ -139,8 +137,7 @@ impl ResnetBlock2D {
                 let dtype = hidden.dtype();
                 let hidden = hidden.broadcast_mul(&(scale + 1.0)?.to_dtype(dtype)?)?;
                 let hidden = hidden.broadcast_add(&shift.to_dtype(dtype)?)?;
-                let hidden = self.config.activation.forward(&hidden)?;
-                self.conv2.forward_around(&hidden, Around { residual, ..Around::default() })?
+                self.conv2.forward_around(&hidden, Around { residual, ..bent })?
             }
         };
         let factor = self.config.output_scale_factor;

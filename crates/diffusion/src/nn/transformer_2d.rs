@@ -140,7 +140,7 @@ impl Transformer2D {
     /// Those of the tensor operations.
     pub fn forward(&self, xs: &Tensor, context: &Tensor) -> candle_core::Result<Tensor> {
         let (b, h, w, _) = xs.dims4()?;
-        let norm = Some((&self.norm, None));
+        let norm = Some(&self.norm);
         let hidden = match &self.projections {
             Projections::Linear { proj_in, .. } => proj_in.forward(&self.norm.forward(xs)?)?,
             Projections::Pointwise { proj_in, .. } => {

@@ -83,6 +83,11 @@ impl Activation {
             }
         }
     }
+
+    /// The gradient by the input, from that by the output, of as many numbers.
+    pub(crate) fn pull_back<T: Real>(self, tier: Tier, xs: &[T], grad: &[T]) -> Vec<T> {
+        Activate { tier, activation: self }.run(xs, Some(grad))
+    }
 }
 
 /// The factor of CLIP's approximation of GELU.
@@ -118,6 +123,27 @@ impl Activate {
                 let (xs, grad) = (block.of(xs, 1), grad.map(|grad| block.of(grad, 1)));
                 dispatch(tier, Chunk { activation, xs, grad, to });
             })
+        }
+    }
+}
+
+/// `f(xs)`.
+///
+/// # Safety
+/// `count` numbers can be read at `xs` and written at `to`.
+#[inline(always)]
+pub(crate) unsafe fn bend<S: Simd, T: Real>(
+    simd: S,
+    activation: Activation,
+    xs: *const T,
+    to: *mut T,
+    count: usize,
+) {
+    for at in (0..count).step_by(S::LANES) {
+        // SAFETY: `count - at` numbers are left.
+        unsafe {
+            let x = T::load_up_to(simd, xs.add(at), count - at);
+            T::store_up_to(simd, to.add(at), activation.value(simd, x), count - at);
         }
     }
 }

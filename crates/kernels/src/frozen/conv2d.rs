@@ -4,11 +4,12 @@ use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, DType, Layout, Result, Shape, Tensor, bail};
 
 use super::norm_before::{Norm, NormBefore};
-use super::padded::Copy;
+use super::padded::{Bent, Copy};
 use super::plain::ConvShape;
 use super::residual::{self, Layer};
 use super::windows::Ends;
 use super::{Finish, check_dtype, product};
+use crate::activation::Activation;
 use crate::product::{Engine, PackedWeight, Side};
 use crate::simd::Real;
 use crate::tensors::{cpu, for_real, from_numbers, numbers};
@@ -27,6 +28,8 @@ pub struct FrozenConv2d<'a> {
     pub resize: Option<(usize, usize)>,
     /// Normalises the picture before anything else. Its weight and bias get no gradient.
     pub norm: Option<NormBefore<'a>>,
+    /// Bends the picture, behind the norm if there is one.
+    pub activation: Option<Activation>,
     /// Added to every pixel of an image: `(b, outputs)`, f32. It gets no gradient.
     pub image_bias: Option<&'a Tensor>,
     /// Added to the output: its shape and dtype.
@@ -43,6 +46,7 @@ impl<'a> FrozenConv2d<'a> {
             padding: (padding, padding),
             resize: None,
             norm: None,
+            activation: None,
             image_bias: None,
             residual: None,
         }
@@ -71,6 +75,7 @@ impl<'a> FrozenConv2d<'a> {
             padding: self.padding,
             resize: self.resize,
             norm: self.norm.map(Norm::new).transpose()?,
+            activation: self.activation,
             image_bias,
         };
         residual::apply(op, xs, self.residual)
@@ -83,6 +88,7 @@ struct Op {
     padding: (usize, usize),
     resize: Option<(usize, usize)>,
     norm: Option<Norm>,
+    activation: Option<Activation>,
     image_bias: Option<Vec<f32>>,
 }
 
@@ -122,7 +128,8 @@ impl Op {
     fn convolve<T: Engine>(&self, xs: &[T], sizes: Sizes, residual: Option<&[T]>) -> Vec<T> {
         let Sizes { shape, source } = sizes;
         let packed = self.weight.get();
-        let is_plain = self.image_bias.is_none() && self.norm.is_none() && source == shape.size;
+        let is_bent = self.norm.is_some() || self.activation.is_some();
+        let is_plain = self.image_bias.is_none() && !is_bent && source == shape.size;
         if shape.is_pointwise() && is_plain {
             let finish = Finish {
                 bias: packed.bias.as_deref(),
@@ -135,11 +142,14 @@ impl Op {
         let windows = shape.windows(source);
         let ends =
             Ends { bias: packed.bias.as_deref(), image_bias: self.image_bias.as_deref(), residual };
-        match &self.norm {
-            None => windows.multiply(xs, Side::Forward(packed), &ends, &Copy),
-            Some(norm) => {
-                let scaled = norm.scaled(packed.tier, xs, shape.images, Self::pixels(&sizes));
-                windows.multiply(xs, Side::Forward(packed), &ends, &scaled)
+        let side = Side::Forward(packed);
+        match (&self.norm, self.activation) {
+            (None, None) => windows.multiply(xs, side, &ends, &Copy),
+            (None, Some(activation)) => windows.multiply(xs, side, &ends, &Bent(activation)),
+            (Some(norm), activation) => {
+                let size = (shape.images, Self::pixels(&sizes));
+                let scaled = norm.scaled(packed.tier, xs, size, activation);
+                windows.multiply(xs, side, &ends, &scaled)
             }
         }
     }
@@ -188,10 +198,13 @@ impl Layer for Op {
         let (x_storage, x_layout) = xs.storage_and_layout();
         for_real!(grad.dtype(), |T| {
             let mut dxs = self.pull_back::<T>(numbers(cpu(&storage)?, layout)?, sizes);
+            let tier = self.weight.get().tier;
+            let values = || numbers::<T>(cpu(&x_storage)?, x_layout);
             if let Some(norm) = &self.norm {
-                let values = numbers::<T>(cpu(&x_storage)?, x_layout)?;
-                let (images, pixels) = (sizes.shape.images, Self::pixels(&sizes));
-                dxs = norm.pull_back(self.weight.get().tier, values, &dxs, images, pixels);
+                let size = (sizes.shape.images, Self::pixels(&sizes));
+                dxs = norm.pull_back(tier, (values()?, &dxs), size, self.activation);
+            } else if let Some(activation) = self.activation {
+                dxs = activation.pull_back(tier, values()?, &dxs);
             }
             from_numbers(dxs, xs.dims())
         })

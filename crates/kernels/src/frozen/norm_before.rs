@@ -9,15 +9,13 @@ use crate::norm::{Affine, Groups, Scales, group_norm_backward, group_scales, nor
 use crate::product::Engine;
 use crate::simd::Simd;
 
-/// `activation(group_norm(xs))`, before a convolution.
+/// `group_norm(xs)`, before a convolution.
 #[derive(Clone, Copy, Debug)]
 pub struct NormBefore<'a> {
     /// Groups of channels.
     pub groups: usize,
     /// Scale and shift of each channel.
     pub affine: Affine<'a>,
-    /// What comes between it and the convolution.
-    pub activation: Option<Activation>,
 }
 
 pub(super) struct Norm {
@@ -25,17 +23,16 @@ pub(super) struct Norm {
     weight: Vec<f32>,
     bias: Vec<f32>,
     eps: f64,
-    activation: Option<Activation>,
 }
 
 impl Norm {
     pub(super) fn new(norm: NormBefore<'_>) -> Result<Self> {
-        let NormBefore { groups, affine: Affine { weight, bias, eps }, activation } = norm;
+        let NormBefore { groups, affine: Affine { weight, bias, eps } } = norm;
         if weight.track_op() || bias.track_op() {
             bail!("conv2d: a norm that is trained goes before it as an operator of its own");
         }
         let numbers = |tensor: &candle_core::Tensor| tensor.to_dtype(DType::F32)?.to_vec1::<f32>();
-        Ok(Self { groups, weight: numbers(weight)?, bias: numbers(bias)?, eps, activation })
+        Ok(Self { groups, weight: numbers(weight)?, bias: numbers(bias)?, eps })
     }
 
     pub(super) fn check(&self, channels: usize) -> Result<()> {
@@ -56,30 +53,29 @@ impl Norm {
         Groups { images, rows, channels: self.weight.len(), groups: self.groups, eps: self.eps }
     }
 
-    /// Factors and terms for these pictures, `(images, rows, channels)`.
+    /// Factors and terms for these pictures, `(images, rows, channels)`, with what is behind the norm.
     pub(super) fn scaled<T: Engine>(
         &self,
         tier: Tier,
         xs: &[T],
-        images: usize,
-        rows: usize,
+        (images, rows): (usize, usize),
+        activation: Option<Activation>,
     ) -> Scaled {
         let scales = group_scales(tier, xs, self.size(images, rows), &self.weight, &self.bias);
-        Scaled { scales, activation: self.activation }
+        Scaled { scales, activation }
     }
 
-    /// The gradient by the pictures, from that by what came out.
+    /// The gradient by the pictures, from that by what came out of the activation.
     pub(super) fn pull_back<T: Engine>(
         &self,
         tier: Tier,
-        xs: &[T],
-        grad: &[T],
-        images: usize,
-        rows: usize,
+        (xs, grad): (&[T], &[T]),
+        (images, rows): (usize, usize),
+        activation: Option<Activation>,
     ) -> Vec<T> {
         let affine = (self.weight.as_slice(), self.bias.as_slice());
         let size = self.size(images, rows);
-        group_norm_backward(tier, (xs, grad), size, affine, self.activation).xs
+        group_norm_backward(tier, (xs, grad), size, affine, activation).xs
     }
 }
 
@@ -91,17 +87,22 @@ pub(super) struct Scaled {
 
 impl<T: Engine> Prologue<T> for Scaled {
     #[inline(always)]
-    unsafe fn pixel<S: Simd>(
+    unsafe fn run<S: Simd>(
         &self,
         simd: S,
         image: usize,
         from: *const T,
         to: *mut T,
-        channels: usize,
+        (pixels, channels): (usize, usize),
     ) {
         let (scale, shift) = self.scales.of(image, channels);
         let scales = (scale.as_ptr(), shift.as_ptr());
-        // SAFETY: the caller's word; there is a scale and a shift for each channel.
-        unsafe { normalise_row(simd, from, scales, self.activation, to, channels) };
+        for at in (0..pixels).map(|pixel| pixel * channels) {
+            // SAFETY: the caller's word; there is a scale and a shift for each channel.
+            unsafe {
+                let (from, to) = (from.add(at), to.add(at));
+                normalise_row(simd, from, scales, self.activation, to, channels);
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::activation::{Activation, bend};
 use crate::buffer::Aligned;
 use crate::isa::Tier;
 use crate::output::Target;
@@ -25,17 +26,19 @@ pub(super) struct Padding {
     pub(super) padded: (usize, usize),
 }
 
-/// What is done to a pixel on the way: each image's channels are scaled and shifted, and bent.
+/// What is done to pixels on the way: each image's channels are scaled and shifted, and bent.
 pub(super) trait Prologue<T>: Sync {
+    /// `pixels` of them, one after the other.
+    ///
     /// # Safety
-    /// `channels` numbers can be read at `from` and written at `to`.
-    unsafe fn pixel<S: Simd>(
+    /// `pixels * channels` numbers can be read at `from` and written at `to`.
+    unsafe fn run<S: Simd>(
         &self,
         simd: S,
         image: usize,
         from: *const T,
         to: *mut T,
-        channels: usize,
+        size: (usize, usize),
     );
 }
 
@@ -44,9 +47,34 @@ pub(super) struct Copy;
 
 impl<T: Engine> Prologue<T> for Copy {
     #[inline(always)]
-    unsafe fn pixel<S: Simd>(&self, _: S, _: usize, from: *const T, to: *mut T, channels: usize) {
+    unsafe fn run<S: Simd>(
+        &self,
+        _: S,
+        _: usize,
+        from: *const T,
+        to: *mut T,
+        (pixels, channels): (usize, usize),
+    ) {
         // SAFETY: the caller's word.
-        unsafe { std::ptr::copy_nonoverlapping(from, to, channels) };
+        unsafe { std::ptr::copy_nonoverlapping(from, to, pixels * channels) };
+    }
+}
+
+/// An activation.
+pub(super) struct Bent(pub(super) Activation);
+
+impl<T: Engine> Prologue<T> for Bent {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(
+        &self,
+        simd: S,
+        _: usize,
+        from: *const T,
+        to: *mut T,
+        (pixels, channels): (usize, usize),
+    ) {
+        // SAFETY: the caller's word.
+        unsafe { bend(simd, self.0, from, to, pixels * channels) };
     }
 }
 
@@ -123,6 +151,8 @@ impl<T: Engine, P: Prologue<T>> Kernel for Line<'_, T, P> {
         let Self { padding, xs, image, y, to, prologue } = self;
         let (pixel, channels, width) = (padding.pixel::<T>(), padding.channels, padding.padded.1);
         let (source_height, source_width) = padding.source;
+        // Pixels lie side by side in both pictures.
+        let is_dense = pixel == channels && padding.spread == 1 && padding.size.1 == source_width;
         let Some(row) = padding.origin(y, padding.before.0, padding.size.0, source_height) else {
             // SAFETY: the line.
             unsafe { to.write_bytes(0, width * pixel) };
@@ -130,19 +160,24 @@ impl<T: Engine, P: Prologue<T>> Kernel for Line<'_, T, P> {
         };
         let from = &xs[(image * source_height + row) * source_width * channels..]
             [..source_width * channels];
-        for x in 0..width {
-            // SAFETY: a pixel of the line; its origin is inside the row.
+        let mut x = 0;
+        while x < width {
+            let origin = padding.origin(x, padding.before.1, padding.size.1, source_width);
+            // SAFETY: pixels of the line; those they come from are inside the row.
             unsafe {
                 let to = to.add(x * pixel);
-                match padding.origin(x, padding.before.1, padding.size.1, source_width) {
-                    Some(x) => {
-                        prologue.pixel(simd, image, from.as_ptr().add(x * channels), to, channels);
-                        if pixel > channels {
-                            to.add(channels).write_bytes(0, pixel - channels);
-                        }
-                    }
-                    None => to.write_bytes(0, pixel),
+                let Some(from_x) = origin else {
+                    to.write_bytes(0, pixel);
+                    x += 1;
+                    continue;
+                };
+                let run = if is_dense { (source_width - from_x).min(width - x) } else { 1 };
+                let from = from.as_ptr().add(from_x * channels);
+                prologue.run(simd, image, from, to, (run, channels));
+                if pixel > channels {
+                    to.add(channels).write_bytes(0, pixel - channels);
                 }
+                x += run;
             }
         }
     }

@@ -233,8 +233,8 @@ fn a_norm_comes_before_the_kernel() -> Result<()> {
                 let compute = packed.compute_dtype();
                 let ours = Var::from_tensor(&xs.to_dtype(compute)?)?;
                 let plain = FrozenConv2d::new(&packed, 1, kernel / 2);
-                let norm = Some(NormBefore { groups, affine, activation });
-                let found = FrozenConv2d { norm, ..plain }.forward(&ours)?;
+                let norm = Some(NormBefore { groups, affine });
+                let found = FrozenConv2d { norm, activation, ..plain }.forward(&ours)?;
                 // The same steps one by one, rounded alike.
                 let normed =
                     crate::group_norm_on(tier, &xs.to_dtype(compute)?, groups, affine, activation)?;
@@ -242,6 +242,39 @@ fn a_norm_comes_before_the_kernel() -> Result<()> {
                 if compute == DType::F32 {
                     let normed = crate::group_norm_on(tier, &xs, groups, affine, activation)?;
                     let expected = plain.forward(&normed)?;
+                    compare(&found, &expected, &[(&ours, &xs)], &mut random, 2e-6)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_activation_comes_before_the_kernel() -> Result<()> {
+    let mut random = Numbers::new(40);
+    let activations = [Activation::Silu, Activation::LeakyRelu { slope: 0.2 }];
+    for (([b, h, w, c, n], stride), activation) in
+        [([1, 3, 4, 6, 5], 1), ([2, 13, 18, 40, 33], 1), ([1, 9, 7, 17, 8], 2)]
+            .into_iter()
+            .flat_map(|case| activations.map(|activation| (case, activation)))
+    {
+        let xs = Var::from_tensor(&numbers(&mut random, &[b, h, w, c])?)?;
+        for kernel in [1, 3] {
+            let weight = numbers(&mut random, &[n, c, kernel, kernel])?;
+            for (tier, dtype) in cases() {
+                let packed = PackedWeight::new_on(tier, &weight.to_dtype(dtype)?, None, false)?;
+                let compute = packed.compute_dtype();
+                let ours = Var::from_tensor(&xs.to_dtype(compute)?)?;
+                let plain = FrozenConv2d::new(&packed, stride, kernel / 2);
+                let activation = Some(activation);
+                let found = FrozenConv2d { activation, ..plain }.forward(&ours)?;
+                // The same two steps one by one, rounded alike.
+                let bent = |xs: &Tensor| crate::activate_on(tier, xs, activation.expect("one"));
+                let expected = plain.forward(&bent(&xs.to_dtype(compute)?)?)?;
+                assert_same(&f32_of(&found)?, &f32_of(&expected)?, 1e-6);
+                if compute == DType::F32 {
+                    let expected = plain.forward(&bent(&xs)?)?;
                     compare(&found, &expected, &[(&ours, &xs)], &mut random, 2e-6)?;
                 }
             }

@@ -30,6 +30,15 @@ use crate::nn::{Activation, Around, Conv2d, Conv2dConfig, GroupNorm, Params};
 /// Halves the sides, rounded up.
 const HALVE: Conv2dConfig = Conv2dConfig::new(3, 2, 1);
 
+/// SiLU before a convolution.
+const BENT: Around<'_> = Around {
+    norm: None,
+    activation: Some(Activation::Silu),
+    resize: None,
+    image_bias: None,
+    residual: None,
+};
+
 /// Added to the variance in every norm.
 const NORM_EPS: f64 = 1e-5;
 
@@ -55,14 +64,8 @@ impl Activated {
     }
 
     fn forward(&self, xs: &Tensor, residual: Option<&Tensor>) -> candle_core::Result<Tensor> {
-        let around = Around { residual, ..Around::default() };
-        match &self.norm {
-            Some(norm) => {
-                let norm = Some((norm, Some(Activation::Silu)));
-                self.conv.forward_around(xs, Around { norm, ..around })
-            }
-            None => self.conv.forward_around(&Activation::Silu.forward(xs)?, around),
-        }
+        let norm = self.norm.as_ref();
+        self.conv.forward_around(xs, Around { norm, residual, ..BENT })
     }
 }
 
@@ -180,7 +183,7 @@ impl PixelUnet {
                 xs = block.forward(&xs)?;
             }
             if let Some((downsample, _)) = &level.between {
-                let smaller = downsample.forward(&Activation::Silu.forward(&xs)?)?;
+                let smaller = downsample.forward_around(&xs, BENT)?;
                 kept.push(xs);
                 xs = smaller;
             }
