@@ -5,7 +5,7 @@ use candle_core::{DType, Result, bail};
 use super::padded::Prologue;
 use crate::activation::Activation;
 use crate::isa::Tier;
-use crate::norm::{Affine, Groups, Scales, group_norm_backward, group_scales, normalise_row};
+use crate::norm::{Affine, Groups, Scales, group_norm_backward, group_scales, normalise_rows};
 use crate::product::Engine;
 use crate::simd::Simd;
 
@@ -96,13 +96,8 @@ impl<T: Engine> Prologue<T> for Scaled {
         (pixels, channels): (usize, usize),
     ) {
         let (scale, shift) = self.scales.of(image, channels);
-        let scales = (scale.as_ptr(), shift.as_ptr());
-        for at in (0..pixels).map(|pixel| pixel * channels) {
-            // SAFETY: the caller's word; there is a scale and a shift for each channel.
-            unsafe {
-                let (from, to) = (from.add(at), to.add(at));
-                normalise_row(simd, from, scales, self.activation, to, channels);
-            }
-        }
+        let (scales, size) = ((scale.as_ptr(), shift.as_ptr()), (pixels, channels));
+        // SAFETY: the caller's word; there is a scale and a shift for each channel.
+        unsafe { normalise_rows(simd, from, scales, self.activation, to, size) };
     }
 }

@@ -56,27 +56,30 @@ pub fn group_norm_on(
     )
 }
 
-/// `activation(x · scale + shift)` of one pixel.
+/// `activation(x · scale + shift)` of neighbouring pixels.
 ///
 /// # Safety
-/// `channels` numbers can be read at each of `xs`, `scale` and `shift`, and written at `to`, which may be `xs`.
+/// `pixels · channels` numbers can be read at `xs` and written at `to`, which may be `xs`, and `channels` read at `scale`
+/// and at `shift`.
 #[inline(always)]
-pub(crate) unsafe fn normalise_row<S: Simd, T: Real>(
+pub(crate) unsafe fn normalise_rows<S: Simd, T: Real>(
     simd: S,
     xs: *const T,
     (scale, shift): (*const f32, *const f32),
     activation: Option<Activation>,
     to: *mut T,
-    channels: usize,
+    (pixels, channels): (usize, usize),
 ) {
     for at in (0..channels).step_by(S::LANES) {
         let left = channels - at;
         // SAFETY: `left` numbers are left of each of the caller's rows.
         unsafe {
-            let x = T::load_up_to(simd, xs.add(at), left);
             let scale = f32::load_up_to(simd, scale.add(at), left);
-            let z = simd.mul_add(x, scale, f32::load_up_to(simd, shift.add(at), left));
-            T::store_up_to(simd, to.add(at), apply(simd, activation, z), left);
+            let shift = f32::load_up_to(simd, shift.add(at), left);
+            for at in (0..pixels).map(|pixel| pixel * channels + at) {
+                let z = simd.mul_add(T::load_up_to(simd, xs.add(at), left), scale, shift);
+                T::store_up_to(simd, to.add(at), apply(simd, activation, z), left);
+            }
         }
     }
 }
@@ -97,14 +100,9 @@ impl<T: Real> Kernel for Block<'_, T> {
         let Self { xs, scales: (scale, shift), activation, to } = self;
         let channels = scale.len();
         assert_eq!(channels, shift.len());
-        for (row, xs) in xs.chunks_exact(channels).enumerate() {
-            let scales = (scale.as_ptr(), shift.as_ptr());
-            // SAFETY: the rows, scales and what is written have `channels` numbers.
-            unsafe {
-                let to = to.add(row * channels);
-                normalise_row(simd, xs.as_ptr(), scales, activation, to, channels);
-            }
-        }
+        let (scales, size) = ((scale.as_ptr(), shift.as_ptr()), (xs.len() / channels, channels));
+        // SAFETY: there are as many rows, and scales for each channel; what is written is as long.
+        unsafe { normalise_rows(simd, xs.as_ptr(), scales, activation, to, size) };
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) mod statistics;
 use candle_core::{DType, Result, Tensor, bail};
 
 pub(crate) use self::backward::group_norm_backward;
-pub(crate) use self::group::normalise_row;
+pub(crate) use self::group::normalise_rows;
 pub use self::group::{group_norm, group_norm_on};
 pub use self::layer::{layer_norm, layer_norm_on};
 pub(crate) use self::statistics::{Groups, Scales, group_scales};

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::isa::Tier;
 use crate::output::Rows;
-use crate::simd::{Kernel, MAX_LANES, Real, Simd, dispatch};
+use crate::simd::{Kernel, Real, Simd, dispatch};
 
 /// Rows summed in f32 before their sums are added in f64.
 const MOST_ROWS: usize = 256;
@@ -149,54 +149,63 @@ impl<T: Real> Kernel for BlockMoments<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Vec<Part> {
         let Self { xs, rows, channels, groups } = self;
-        let padded = channels.next_multiple_of(MAX_LANES);
-        let mut sums = vec![0.0_f32; 3 * padded];
-        let (centres, sums) = sums.split_at_mut(padded);
-        let (offsets, squares) = sums.split_at_mut(padded);
-
-        // 1. each channel's mean, as a centre that is close enough to lose no digits of the variance.
-        for row in xs.chunks_exact(channels) {
-            for at in (0..channels).step_by(S::LANES) {
-                // SAFETY: the row has `channels` numbers, and registers of the padded sums are whole.
-                unsafe {
-                    let x = T::load_up_to(simd, row.as_ptr().add(at), channels - at);
-                    let sum = centres.as_mut_ptr().add(at);
-                    simd.store(sum, simd.add(simd.load(sum), x));
-                }
-            }
-        }
-        let count = rows as f32;
-        for centre in &mut *centres {
-            *centre /= count;
-        }
-        // 2. Σ (x - centre) and Σ (x - centre)².
-        for row in xs.chunks_exact(channels) {
-            for at in (0..channels).step_by(S::LANES) {
-                // SAFETY: as above.
-                unsafe {
-                    let x = T::load_up_to(simd, row.as_ptr().add(at), channels - at);
-                    let x = simd.sub(x, simd.load(centres.as_ptr().add(at)));
-                    let (offset, square) =
-                        (offsets.as_mut_ptr().add(at), squares.as_mut_ptr().add(at));
-                    simd.store(offset, simd.add(simd.load(offset), x));
-                    simd.store(square, simd.mul_add(x, x, simd.load(square)));
-                }
-            }
-        }
-        // 3. from channels to groups.
-        let count = rows as f64;
         let mut parts = vec![Part::default(); channels];
-        for (channel, part) in parts.iter_mut().enumerate() {
-            let offset = f64::from(offsets[channel]);
-            *part = Part {
-                count,
-                mean: f64::from(centres[channel]) + offset / count,
-                squares: (f64::from(squares[channel]) - offset * offset / count).max(0.0),
-            };
+        for at in (0..channels).step_by(S::LANES) {
+            // SAFETY: every row has `channels` numbers.
+            let moments = unsafe { column_moments(simd, &xs[at..], rows, channels, channels - at) };
+            let [centres, offsets, squares] = moments.map(|x| simd.to_array(x));
+            for (lane, part) in parts[at..].iter_mut().take(S::LANES).enumerate() {
+                let (count, offset) = (rows as f64, f64::from(offsets[lane]));
+                *part = Part {
+                    count,
+                    mean: f64::from(centres[lane]) + offset / count,
+                    squares: (f64::from(squares[lane]) - offset * offset / count).max(0.0),
+                };
+            }
         }
         parts
             .chunks_exact(channels / groups)
             .map(|group| Part::total(group.iter().copied()))
             .collect()
     }
+}
+
+/// Of a register of channels, `left` of which are there: a centre near their mean, `Σ (x - centre)` and `Σ (x - centre)²`.
+///
+/// # Safety
+/// `left` numbers, or a register's worth if that is less, can be read at each of `rows` rows, which are `stride` apart.
+#[inline(always)]
+unsafe fn column_moments<S: Simd, T: Real>(
+    simd: S,
+    xs: &[T],
+    rows: usize,
+    stride: usize,
+    left: usize,
+) -> [S::V; 3] {
+    // Sums of rows that take turns: each need not wait for the last one.
+    const TURNS: usize = 4;
+    let (zero, xs) = (simd.zero(), xs.as_ptr());
+    // 1. the mean, as a centre that is close enough to lose no digits of the variance.
+    let mut sums = [zero; TURNS];
+    for row in 0..rows {
+        // SAFETY: the caller's word.
+        let x = unsafe { T::load_up_to(simd, xs.add(row * stride), left) };
+        sums[row % TURNS] = simd.add(sums[row % TURNS], x);
+    }
+    let centre = simd.mul(sum(simd, sums), simd.splat(1.0 / rows as f32));
+    // 2. what is off it.
+    let (mut offsets, mut squares) = ([zero; TURNS], [zero; TURNS]);
+    for row in 0..rows {
+        // SAFETY: the caller's word.
+        let x = unsafe { T::load_up_to(simd, xs.add(row * stride), left) };
+        let x = simd.sub(x, centre);
+        offsets[row % TURNS] = simd.add(offsets[row % TURNS], x);
+        squares[row % TURNS] = simd.mul_add(x, x, squares[row % TURNS]);
+    }
+    [centre, sum(simd, offsets), sum(simd, squares)]
+}
+
+#[inline(always)]
+fn sum<S: Simd>(simd: S, [a, b, c, d]: [S::V; 4]) -> S::V {
+    simd.add(simd.add(a, b), simd.add(c, d))
 }

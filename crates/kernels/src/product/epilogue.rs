@@ -22,6 +22,18 @@ pub(crate) struct Epilogue<'a, T> {
     pub(crate) out: Target<T>,
 }
 
+/// A tile of an image's outputs.
+pub(super) struct TileRows {
+    /// The output row of its first output.
+    pub(super) first: usize,
+    /// Output rows from one line to the next.
+    pub(super) line: usize,
+    /// Lines of it that are there.
+    pub(super) lines: usize,
+    /// Outputs of a line that are there.
+    pub(super) across: usize,
+}
+
 /// One register of the output.
 #[derive(Clone, Copy)]
 struct Place {
@@ -67,47 +79,86 @@ impl<T: Real> Epilogue<'_, T> {
     /// That of `finish`.
     #[inline(always)]
     unsafe fn row<S: Simd>(&self, simd: S, row: usize, columns: &Range<usize>, from: *const f32) {
-        let image_bias =
-            self.image_bias.map(|(bias, per_image)| &bias[row / per_image * self.columns..]);
         for at in (0..columns.len()).step_by(S::LANES) {
             let column = columns.start + at;
             if column >= self.columns {
                 return;
             }
-            let count = (self.columns - column).min(S::LANES);
             // SAFETY: the register is in the block, the bias has a number for each of its columns.
             unsafe {
-                let x = self.plus_bias(simd, simd.load(from.add(at)), column, image_bias);
-                self.write(simd, Place { row, column, count }, x);
+                let bias = self.bias_of(simd, column, row);
+                let x = simd.add(simd.load(from.add(at)), bias);
+                self.write(simd, self.place(row, column, S::LANES), x);
             }
         }
     }
 
+    /// Finishes a register of columns of a tile of an image's outputs, as `M` lines of `M`: those of its first lines and
+    /// columns that `tile` says are there. Nothing is gated.
+    ///
+    /// # Safety
+    /// The output and the residual have the tile's rows and the columns; the bias reaches to the end of the register.
+    #[inline(always)]
+    pub(super) unsafe fn finish_tile<S: Simd, const M: usize>(
+        &self,
+        simd: S,
+        tile: &TileRows,
+        column: usize,
+        outputs: [[S::V; M]; M],
+    ) {
+        if column >= self.columns {
+            return;
+        }
+        // SAFETY: the caller's word: what is there of the tile has a place in the output, and in the residual if there is one.
+        unsafe {
+            let bias = self.bias_of(simd, column, tile.first);
+            if self.columns - column < S::LANES {
+                for (y, line) in outputs.iter().enumerate().take(tile.lines) {
+                    for (x, &sums) in line.iter().enumerate().take(tile.across) {
+                        let row = tile.first + y * tile.line + x;
+                        self.write(simd, self.place(row, column, S::LANES), simd.add(sums, bias));
+                    }
+                }
+                return;
+            }
+            // Whole registers, at steps that are found once.
+            let (first, line) = (tile.first * self.columns + column, tile.line * self.columns);
+            let residual = self.residual.map_or(std::ptr::null(), <[T]>::as_ptr);
+            for y in 0..M {
+                for x in 0..M {
+                    if y < tile.lines && x < tile.across {
+                        let at = first + y * line + x * self.columns;
+                        let mut sums = simd.add(outputs[y][x], bias);
+                        if !residual.is_null() {
+                            sums = simd.add(sums, T::load(simd, residual.add(at)));
+                        }
+                        T::store(simd, self.out.at(at), sums);
+                    }
+                }
+            }
+        }
+    }
+
+    fn place(&self, row: usize, column: usize, lanes: usize) -> Place {
+        Place { row, column, count: (self.columns - column).min(lanes) }
+    }
+
+    /// What is added to a register of a row: of the layer, and of the row's image.
+    ///
     /// # Safety
     /// The bias has a number for each of the register's columns.
     #[inline(always)]
-    unsafe fn plus_bias<S: Simd>(
-        &self,
-        simd: S,
-        sums: S::V,
-        column: usize,
-        image_bias: Option<&[f32]>,
-    ) -> S::V {
+    unsafe fn bias_of<S: Simd>(&self, simd: S, column: usize, row: usize) -> S::V {
         // SAFETY: the caller's word; the bias of an image is one of all columns.
         unsafe {
-            let of_layer = self.bias.map(|bias| {
+            let of_layer = self.bias.map_or(simd.zero(), |bias| {
                 debug_assert!(column + S::LANES <= bias.len());
                 simd.load(bias.as_ptr().add(column))
             });
-            let of_image = image_bias.map(|bias| {
-                let count = (self.columns - column).min(S::LANES);
-                f32::load_up_to(simd, bias.as_ptr().add(column), count)
-            });
-            match (of_layer, of_image) {
-                (Some(a), Some(b)) => simd.add(sums, simd.add(a, b)),
-                (Some(bias), None) | (None, Some(bias)) => simd.add(sums, bias),
-                (None, None) => sums,
-            }
+            let Some((bias, per_image)) = self.image_bias else { return of_layer };
+            let bias = &bias[row / per_image * self.columns + column..];
+            let count = (self.columns - column).min(S::LANES);
+            simd.add(of_layer, f32::load_up_to(simd, bias.as_ptr(), count))
         }
     }
 

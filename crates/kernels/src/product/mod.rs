@@ -21,8 +21,10 @@ mod transposed;
 mod winograd;
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use half::bf16;
+use rayon::prelude::*;
 
 use crate::simd::Real;
 
@@ -117,23 +119,42 @@ impl Engine for bf16 {
     }
 }
 
-/// A part of the depth: neighbouring channels under one tap.
+/// A part of the depth: neighbouring channels under one tap, or all channels under several.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Block {
+    /// The first tap.
     pub(crate) tap: usize,
+    pub(crate) taps: usize,
+    /// The first channel.
     pub(crate) start: usize,
+    /// Channels under each tap.
     pub(crate) len: usize,
 }
 
-/// Cuts the depth of `taps` by `channels` into blocks of at most `most` channels, each but the last of a tap a multiple
-/// of `step`.
+impl Block {
+    /// Its part under each tap.
+    fn each_tap(self) -> impl Iterator<Item = Self> {
+        (self.tap..self.tap + self.taps).map(move |tap| Self { tap, taps: 1, ..self })
+    }
+
+    /// Channels under all taps.
+    const fn depth(self) -> usize {
+        self.taps * self.len
+    }
+}
+
+/// Cuts the depth of `taps` by `channels` into blocks of at most `most` channels in all, each but the last of a tap a
+/// multiple of `step`. Few channels are taken under several taps at once.
 pub(crate) fn blocks(taps: usize, channels: usize, most: usize, step: usize) -> Vec<Block> {
     let parts = channels.div_ceil(most).max(1);
     let size = channels.div_ceil(parts).next_multiple_of(step);
-    let mut blocks = Vec::with_capacity(taps * parts);
-    for tap in 0..taps {
+    let at_once = if parts == 1 { (most / channels.max(1)).clamp(1, taps.max(1)) } else { 1 };
+    let at_once = taps.div_ceil(taps.div_ceil(at_once).max(1)).max(1);
+    let mut blocks = Vec::with_capacity(taps.div_ceil(at_once) * parts);
+    for tap in (0..taps).step_by(at_once) {
         for start in (0..channels).step_by(size.max(1)) {
-            blocks.push(Block { tap, start, len: size.min(channels - start) });
+            let (taps, len) = (at_once.min(taps - tap), size.min(channels - start));
+            blocks.push(Block { tap, taps, start, len });
         }
     }
     blocks
@@ -159,6 +180,29 @@ impl Tasks {
 
     fn count(&self) -> usize {
         self.rows.div_ceil(self.row_block) * self.panels.div_ceil(self.panel_block)
+    }
+
+    /// Does each task with its rows and panels. Threads take task after task, each with scratch of its own: that may be
+    /// megabytes, too much to make for each task.
+    fn for_each<S>(
+        &self,
+        scratch: impl Fn() -> S + Sync,
+        work: impl Fn(&mut S, Range<usize>, Range<usize>) + Sync,
+    ) {
+        let count = self.count();
+        let next = AtomicUsize::new(0);
+        let threads = rayon::current_num_threads().min(count);
+        (0..threads).into_par_iter().with_max_len(1).for_each(|_| {
+            let mut own = None;
+            loop {
+                let task = next.fetch_add(1, Ordering::Relaxed);
+                if task >= count {
+                    return;
+                }
+                let (rows, panels) = self.get(task);
+                work(own.get_or_insert_with(&scratch), rows, panels);
+            }
+        });
     }
 
     /// Rows and panels of a task. Tasks of the same rows are neighbours in time, so that these stay in the cache.

@@ -1,5 +1,7 @@
 //! Where the rows of a product's left side start, and which row of the output each belongs to.
 
+use std::ops::Range;
+
 /// Of rows that are computed and dropped.
 pub(crate) const NO_TARGET: usize = usize::MAX;
 
@@ -69,6 +71,32 @@ impl Map {
         let (image, within) = (row / self.per_image, row % self.per_image);
         (image, within / self.line, within % self.line)
     }
+
+    /// The places of rows from one on, without its divisions for each.
+    fn places(&self, first: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+        let mut left = self.per_image - first % self.per_image;
+        std::iter::successors(Some(self.place(first)), move |&(image, y, x)| {
+            left -= 1;
+            if left == 0 {
+                left = self.per_image;
+                return Some((image + 1, 0, 0));
+            }
+            Some(if x + 1 == self.line { (image, y + 1, 0) } else { (image, y, x + 1) })
+        })
+    }
+
+    const fn offset(&self, (image, y, x): (usize, usize, usize)) -> usize {
+        let (height, width) = self.padded;
+        (image * height * width + (y * width + x) * self.stride) * self.channels
+    }
+
+    const fn target(&self, (image, y, x): (usize, usize, usize)) -> usize {
+        if image < self.images && y < self.out_height && x < self.out_width {
+            (image * self.out_height + y) * self.out_width + x
+        } else {
+            NO_TARGET
+        }
+    }
 }
 
 impl Rows {
@@ -83,25 +111,26 @@ impl Rows {
     pub(crate) const fn offset(&self, row: usize) -> usize {
         match self {
             Self::Plain { stride, .. } => row * *stride,
-            Self::Pixels(map) => {
-                let (image, y, x) = map.place(row);
-                let (height, width) = map.padded;
-                (image * height * width + (y * width + x) * map.stride) * map.channels
-            }
+            Self::Pixels(map) => map.offset(map.place(row)),
         }
     }
 
-    /// The row of the output, or [`NO_TARGET`].
-    pub(crate) const fn target(&self, row: usize) -> usize {
+    /// Appends where rows start, and which row of the output each is, or [`NO_TARGET`].
+    pub(crate) fn of(
+        &self,
+        rows: Range<usize>,
+        offsets: &mut Vec<usize>,
+        targets: &mut Vec<usize>,
+    ) {
         match self {
-            Self::Plain { targets, .. } if row < *targets => row,
-            Self::Plain { .. } => NO_TARGET,
+            Self::Plain { targets: count, .. } => {
+                offsets.extend(rows.clone().map(|row| self.offset(row)));
+                targets.extend(rows.map(|row| if row < *count { row } else { NO_TARGET }));
+            }
             Self::Pixels(map) => {
-                let (image, y, x) = map.place(row);
-                if image < map.images && y < map.out_height && x < map.out_width {
-                    (image * map.out_height + y) * map.out_width + x
-                } else {
-                    NO_TARGET
+                for place in map.places(rows.start).take(rows.len()) {
+                    offsets.push(map.offset(place));
+                    targets.push(map.target(place));
                 }
             }
         }

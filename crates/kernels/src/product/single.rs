@@ -5,8 +5,6 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::packed::{Side, Values};
 use super::{Block, Call, Tasks, blocks, rows_in_task, transposed};
 use crate::buffer::Buffer;
@@ -43,24 +41,21 @@ pub(crate) fn multiply(call: &Call<'_, f32>) {
         assert_eq!(up.columns(), side.columns(), "the same columns");
         assert_eq!(up.vectors(), side.vectors(), "the same panels");
         assert!(up.depth() <= DEPTH_BLOCK, "a shallow product");
-        depths.push(Block { tap: 0, start: 0, len: up.depth() });
+        depths.push(Block { tap: 0, taps: 1, start: 0, len: up.depth() });
     }
     let width = side.vectors() * side.tier().lanes();
     let tasks =
         Tasks::new(count, rows_in_task(4 * rows.stride(), 8), side.columns().div_ceil(width), 8);
-    (0..tasks.count()).into_par_iter().with_max_len(1).for_each_init(
-        Scratch::default,
-        |scratch, task| {
-            let (rows, panels) = tasks.get(task);
-            dispatch(side.tier(), Task { call, depths: &depths, own, rows, panels, scratch });
-        },
-    );
+    tasks.for_each(Scratch::default, |scratch, rows, panels| {
+        dispatch(side.tier(), Task { call, depths: &depths, own, rows, panels, scratch });
+    });
 }
 
 #[derive(Default)]
 struct Scratch {
     offsets: Vec<usize>,
     targets: Vec<usize>,
+    bases: Vec<usize>,
     weights: Buffer,
     sums: Buffer,
 }
@@ -81,15 +76,14 @@ impl Kernel for Task<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { call, depths, own, rows, panels, scratch } = self;
-        let Scratch { offsets, targets, weights, sums } = scratch;
+        let Scratch { offsets, targets, bases, weights, sums } = scratch;
         let padded = rows.len().next_multiple_of(S::TILE_ROWS);
         let last = rows.end - 1;
         offsets.clear();
         targets.clear();
+        call.rows.of(rows.clone(), offsets, targets);
         // Rows that fill the last tile are the last row again.
-        offsets
-            .extend((rows.start..rows.start + padded).map(|row| call.rows.offset(row.min(last))));
-        targets.extend(rows.clone().map(|row| call.rows.target(row)));
+        offsets.resize(padded, call.rows.offset(last));
         let width = call.side.vectors() * S::LANES;
         let sums = sums.reserve(padded * width);
         for panel in panels {
@@ -97,9 +91,17 @@ impl Kernel for Task<'_> {
             let vectors = (call.side.columns() - first).div_ceil(S::LANES).min(MAX_VECTORS);
             let vectors = vectors.min(call.side.vectors());
             for (at, &block) in depths.iter().enumerate() {
-                let (side, a, base) = match &call.extra {
-                    Some((low, up)) if at >= own => (up, *low, None),
-                    _ => (&call.side, call.a, Some(call.taps[block.tap] + block.start)),
+                bases.clear();
+                let (side, a, low) = match &call.extra {
+                    Some((low, up)) if at >= own => {
+                        bases.push(0);
+                        (up, *low, Some((rows.start, up.depth(), last)))
+                    }
+                    _ => {
+                        let taps = &call.taps[block.tap..][..block.taps];
+                        bases.extend(taps.iter().map(|tap| tap + block.start));
+                        (&call.side, call.a, None)
+                    }
                 };
                 // SAFETY: the block is one of the side's.
                 let b = unsafe { panel_of(simd, side, block, panel, vectors, weights) };
@@ -107,8 +109,8 @@ impl Kernel for Task<'_> {
                 let sweep = Sweep {
                     a: a.as_ptr(),
                     offsets,
-                    base,
-                    low: (rows.start, side.depth(), last),
+                    low,
+                    bases,
                     b,
                     depth: block.len,
                     sums,
@@ -125,7 +127,7 @@ impl Kernel for Task<'_> {
     }
 }
 
-/// The panel's part of a block of the depth, `[depth][vectors · LANES]`, where it lies or in scratch.
+/// The panel's part of a block of the depth, `[tap][channel][vectors · LANES]`, where it lies or in scratch.
 ///
 /// # Safety
 /// The block is one that was cut for this side.
@@ -144,7 +146,7 @@ pub(super) unsafe fn panel_of<S: Simd>(
             let order = &packed.order;
             let start = panel * order.width() * order.taps() * order.channels
                 + (block.tap * order.channels + block.start) * width;
-            let numbers = start..start + block.len * width;
+            let numbers = start..start + block.depth() * width;
             let to = match &packed.values {
                 Values::F32(values) => return values.as_slice()[numbers].as_ptr(),
                 _ => scratch.reserve(numbers.len()),
@@ -159,7 +161,8 @@ pub(super) unsafe fn panel_of<S: Simd>(
             to
         }
         Side::Transposed(packed) => {
-            let to = scratch.reserve(transposed::lanes_room(&packed.order, block.len));
+            let room = block.taps * transposed::lanes_room(&packed.order, block.len);
+            let to = scratch.reserve(room);
             let first = panel * MAX_VECTORS * S::LANES;
             let channels = first..(first + width).min(packed.order.channels);
             // SAFETY: there is room; blocks start with panels.
@@ -171,15 +174,17 @@ pub(super) unsafe fn panel_of<S: Simd>(
 
 /// Every row of a task against a panel's part of a block of the depth.
 ///
-/// Whoever runs it vouches that every row can be read for the depth, and that the weights and the sums are there.
+/// Whoever runs it vouches that every row can be read for the depth at each base, and that the weights and the sums are
+/// there.
 pub(super) struct Sweep<'a> {
     pub(super) a: *const f32,
     pub(super) offsets: &'a [usize],
-    /// From a row's start to the block; none if rows are those of the other product.
-    pub(super) base: Option<usize>,
-    /// First row, distance between rows and last row of the other product.
-    pub(super) low: (usize, usize, usize),
+    /// First row, distance between rows and last row of the other product, if rows are its.
+    pub(super) low: Option<(usize, usize, usize)>,
+    /// From a row's start to the block under each tap.
+    pub(super) bases: &'a [usize],
     pub(super) b: *const f32,
+    /// Under each tap.
     pub(super) depth: usize,
     pub(super) sums: *mut f32,
     pub(super) vectors: usize,
@@ -209,16 +214,14 @@ impl Kernel for Sweep<'_> {
 impl Sweep<'_> {
     #[inline(always)]
     fn tiles<S: Simd, const V: usize, const R: usize>(self, simd: S) {
-        let Self {
-            a, offsets, base, low: (first, stride, last), b, depth, sums, accumulate, ..
-        } = self;
+        let Self { a, offsets, low, bases, b, depth, sums, accumulate, .. } = self;
         let width = V * S::LANES;
         for (tile, offsets) in offsets.chunks_exact(R).enumerate() {
             let mut rows = [a; R];
             for r in 0..R {
-                let at = match base {
-                    Some(base) => offsets[r] + base,
-                    None => (first + tile * R + r).min(last) * stride,
+                let at = match low {
+                    None => offsets[r],
+                    Some((first, stride, last)) => (first + tile * R + r).min(last) * stride,
                 };
                 // SAFETY: the caller's word.
                 rows[r] = unsafe { rows[r].add(at) };
@@ -226,7 +229,7 @@ impl Sweep<'_> {
             // SAFETY: as above.
             unsafe {
                 let sums = sums.add(tile * R * width);
-                micro::<S, V, R>(simd, &rows, b, depth, sums, accumulate);
+                micro::<S, V, R>(simd, &rows, (bases, depth), b, sums, accumulate);
             }
         }
     }
@@ -235,29 +238,33 @@ impl Sweep<'_> {
 /// `sums (+)= A · B` for `R` rows and `V` registers of columns.
 ///
 /// # Safety
-/// `depth` numbers can be read at each row, `depth · V · LANES` at `b`; the sums are `R · V · LANES` numbers.
+/// `depth` numbers can be read at each base of each row, and for each base `depth · V · LANES` at `b`; the sums are
+/// `R · V · LANES` numbers.
 #[inline(always)]
 unsafe fn micro<S: Simd, const V: usize, const R: usize>(
     simd: S,
     rows: &[*const f32; R],
-    b: *const f32,
-    depth: usize,
+    (bases, depth): (&[usize], usize),
+    mut b: *const f32,
     to: *mut f32,
     accumulate: bool,
 ) {
     let mut sums = [[simd.zero(); V]; R];
-    for k in 0..depth {
-        // SAFETY: step by step through the rows and the panel.
-        unsafe {
-            // Indexed loops: over iterators the compiler keeps columns on the stack.
-            let mut columns = [simd.zero(); V];
-            for v in 0..V {
-                columns[v] = simd.load(b.add((k * V + v) * S::LANES));
-            }
-            for r in 0..R {
-                let row = simd.splat(*rows[r].add(k));
+    for &base in bases {
+        for k in base..base + depth {
+            // SAFETY: step by step through the rows and the panel.
+            unsafe {
+                // Indexed loops: over iterators the compiler keeps columns on the stack.
+                let mut columns = [simd.zero(); V];
                 for v in 0..V {
-                    sums[r][v] = simd.mul_add(row, columns[v], sums[r][v]);
+                    columns[v] = simd.load(b.add(v * S::LANES));
+                }
+                b = b.add(V * S::LANES);
+                for r in 0..R {
+                    let row = simd.splat(*rows[r].add(k));
+                    for v in 0..V {
+                        sums[r][v] = simd.mul_add(row, columns[v], sums[r][v]);
+                    }
                 }
             }
         }

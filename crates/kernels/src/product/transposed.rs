@@ -14,13 +14,35 @@ use crate::simd::{MAX_LANES, Simd};
 /// Rows of a block transposed at a time.
 const SIDE: usize = 8;
 
-/// Writes rows `block` (outputs of the weight) by columns `channels` (its channels) under the turned tap, `width` apart.
+/// Writes rows `block` (outputs of the weight) by columns `channels` (its channels) under each turned tap, `width` apart.
 ///
 /// # Safety
 /// The panel is one of lanes; the channels are inside the weight and no more than `width ≤ MAX_WIDTH`, a multiple of 8;
-/// there is room for `block.len`, rounded up to a panel's registers, times `width` at `to`.
+/// there is room for `block.len`, rounded up to a panel's registers, times `width` at `to` for each tap.
 #[inline(always)]
 pub(super) unsafe fn lanes<S: Simd>(
+    simd: S,
+    packed: &Packed,
+    block: Block,
+    channels: Range<usize>,
+    width: usize,
+    to: *mut f32,
+) {
+    let mut to = to;
+    // What a tap's last registers write beyond its rows, the next one overwrites.
+    for part in block.each_tap() {
+        // SAFETY: the caller's word.
+        unsafe { lanes_of_tap(simd, packed, part, channels.clone(), width, to) };
+        to = to.wrapping_add(part.len * width);
+    }
+}
+
+/// [`lanes`] under one tap.
+///
+/// # Safety
+/// That of [`lanes`].
+#[inline(always)]
+unsafe fn lanes_of_tap<S: Simd>(
     simd: S,
     packed: &Packed,
     block: Block,

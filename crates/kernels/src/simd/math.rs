@@ -37,9 +37,10 @@ pub(super) fn exp2<S: Simd>(simd: S, x: S::V) -> S::V {
 #[inline(always)]
 pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::V) -> S::V {
     let one = simd.splat(1.0);
-    let negated = simd.min(simd.sub(simd.zero(), x), simd.splat(30.0));
+    let doublings = simd.mul(x, simd.splat(-std::f32::consts::LOG2_E));
+    let doublings = simd.max(simd.min(doublings, simd.splat(43.280_85)), simd.splat(-126.0)); // at most 30
     let least = simd.splat(9.4e-14); // above the sigmoid of -30
-    let sigmoid = simd.quotient(one, simd.add(one, exp(simd, negated)));
+    let sigmoid = simd.quotient(one, simd.add(one, simd.exp2(doublings)));
     simd.max(simd.sub(sigmoid, least), simd.zero())
 }
 

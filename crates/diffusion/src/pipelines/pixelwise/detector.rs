@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::networks::{Network, Networks};
-use super::tiles::tiles;
+use super::tiles::{Tile, ask_all, tiles};
 use crate::carried;
 use crate::checkpoint::SafetensorsFile;
 use crate::error::{DiffusionError, Result};
@@ -165,17 +165,16 @@ impl LearnedDetector {
         let mut levels = Plane::filled(width, height, 0_u8);
         let networks = self.networks.asked_of(image)?;
         let tiles = tiles(image.size(), SIDE, MARGIN);
-        let total = tiles.len() as u64;
-        for (at, tile) in tiles.into_iter().enumerate() {
-            observer.progress("detect", at as u64, total);
-            observer.check()?;
+        let found = ask_all(&tiles, ("detect", observer), |tile| {
             let logits = networks.logits(image, tile)?;
-            for (row, y) in logits.chunks_exact(tile.core.width).zip(tile.core.y..) {
-                let to = levels.row_mut(y)[tile.core.x..tile.core.right()].iter_mut();
-                to.zip(row).for_each(|(to, logit)| *to = (LEVELS * logit + 128.0).round() as u8);
+            let level = |logit: &f32| (LEVELS * logit + 128.0).round() as u8;
+            Ok(logits.iter().map(level).collect::<Vec<_>>())
+        })?;
+        for (Tile { core, .. }, found) in tiles.iter().zip(found) {
+            for (row, y) in found.chunks_exact(core.width).zip(core.y..) {
+                levels.row_mut(y)[core.x..core.right()].copy_from_slice(row);
             }
         }
-        observer.progress("detect", total, total);
         Ok(levels)
     }
 

@@ -9,16 +9,16 @@ use imaging::{Image, Mask, Observer, Plane, Rect, Repainter};
 use serde_json::Value;
 
 use super::networks::scaled_planes;
-use super::tiles::{answer, tiles};
+use super::tiles::{answer, ask_all, tiles_of};
 use crate::carried;
 use crate::checkpoint::SafetensorsFile;
 use crate::error::Result;
 use crate::models::PixelUnet;
 
-/// The longest side of a tile's core. Tiles without damage cost nothing, so they are small.
-const SIDE: usize = 256;
+/// The longest side of a tile's core: larger ones cost memory, smaller ones see more of the picture twice.
+const SIDE: usize = 448;
 /// What is seen around it.
-const MARGIN: usize = 64;
+const MARGIN: usize = 48;
 
 /// A network that improves on the biharmonic fill, which it was trained on.
 #[derive(Clone, Debug)]
@@ -65,30 +65,17 @@ impl Repainter for Refiner {
         let report = FillOptions::default().repaint(&mut filled, &damage, observer)?;
 
         // 2. what the network adds to it, where there is damage
-        let jobs: Vec<_> = tiles(image.size(), SIDE, MARGIN)
-            .into_iter()
-            .filter_map(|mut tile| {
-                // No more of it than is damaged.
-                tile.core = damaged_part(&damage, tile.core)?;
-                tile.seen = tile.core.grown(MARGIN, image.width(), image.height());
-                Some(tile)
-            })
-            .collect();
-        let total = jobs.len() as u64;
-        let mut painted = Vec::with_capacity(jobs.len());
-        for (at, tile) in jobs.into_iter().enumerate() {
-            observer.progress("refine", at as u64, total);
-            observer.check()?;
+        let tiles = tiles_of(&damage, SIDE, MARGIN);
+        let painted = ask_all(&tiles, ("refine", observer), |tile| {
             let [red, green, blue] = scaled_planes(&filled, tile.seen);
             let hole = mask_values(&damage, tile.seen);
             let added = answer(&self.unet, tile, &[&red, &green, &blue, &hole])?;
-            painted.push((tile.core, refined(&filled, tile.core, &added)?));
-        }
-        observer.progress("refine", total, total);
+            Ok(refined(&filled, tile.core, &added)?)
+        })?;
 
         // 3. into the picture, inside the mask only
-        for (core, planes) in &painted {
-            composite(image, *core, planes, weights)?;
+        for (tile, planes) in tiles.iter().zip(&painted) {
+            composite(image, tile.core, planes, weights)?;
         }
         Ok(report)
     }
@@ -100,12 +87,6 @@ impl Repainter for Refiner {
     fn parameters(&self) -> Value {
         serde_json::json!({})
     }
-}
-
-/// The smallest rectangle in `rect` with all its damaged pixels.
-fn damaged_part(damage: &Mask, rect: Rect) -> Option<Rect> {
-    let part = Mask::from_plane(damage.plane().crop(rect)).bounding_box()?;
-    Some(Rect::new(rect.x + part.x, rect.y + part.y, part.width, part.height))
 }
 
 /// 1 where the picture is damaged.

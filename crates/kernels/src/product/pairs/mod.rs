@@ -13,7 +13,6 @@ mod whole;
 use std::ops::Range;
 
 use half::bf16;
-use rayon::prelude::*;
 
 use self::finishing::{Finishing, Strip};
 use self::strip::{Run, on_registers};
@@ -69,13 +68,9 @@ pub(crate) fn multiply(call: &Call<'_, bf16>) {
     let row_block = rows_in_task(2 * rows.stride(), STRIP)
         * if matches!(side, Side::Transposed(_)) { 2 } else { 1 };
     let tasks = Tasks::new(count, row_block, panels, 8);
-    (0..tasks.count()).into_par_iter().with_max_len(1).for_each_init(
-        Scratch::default,
-        |scratch, task| {
-            let (rows, panels) = tasks.get(task);
-            dispatch(tier, Task { tier, call, groups: &groups, rows, panels, scratch });
-        },
-    );
+    tasks.for_each(Scratch::default, |scratch, rows, panels| {
+        dispatch(tier, Task { tier, call, groups: &groups, rows, panels, scratch });
+    });
 }
 
 /// The depth of `taps` by `channels` in the order of a panel ([`pair_step`]), cut into groups of steps that all rows of a
@@ -87,7 +82,7 @@ fn groups(taps: usize, channels: usize) -> Vec<Vec<Block>> {
     let mut steps = 0;
     for start in (0..channels).step_by(most) {
         for tap in 0..taps {
-            let block = Block { tap, start, len: most.min(channels - start) };
+            let block = Block { tap, taps: 1, start, len: most.min(channels - start) };
             let more = block.len.div_ceil(PAIR_DEPTH);
             if steps + more > GROUP_STEPS && steps > 0 {
                 groups.push(Vec::new());
@@ -146,8 +141,7 @@ impl Kernel for Task<'_> {
         let count = rows.len() / TILE;
         tiles.clear();
         targets.clear();
-        tiles.extend((0..count).map(|tile| call.rows.offset(rows.start + tile * TILE)));
-        targets.extend(rows.clone().map(|row| call.rows.target(row)));
+        call.rows.of(rows.clone(), tiles, targets);
         let strips = count.div_ceil(2);
         // Two strips' in turn: one is finished while the next one is multiplied.
         let room = if groups.len() > 1 { strips } else { 2 };
@@ -173,7 +167,7 @@ impl Kernel for Task<'_> {
                 let b = unsafe { panels_of(&call.side, group, steps, panels.clone(), weights) };
                 let extra = call.extra.filter(|_| last).map(|(low, up)| {
                     let steps = up.depth().div_ceil(PAIR_DEPTH);
-                    let block = [Block { tap: 0, start: 0, len: steps * PAIR_DEPTH }];
+                    let block = [Block { tap: 0, taps: 1, start: 0, len: steps * PAIR_DEPTH }];
                     // SAFETY: as above.
                     let weights =
                         unsafe { panels_of(&up, &block, steps, panels.clone(), extra_weights) };
@@ -192,7 +186,7 @@ impl Kernel for Task<'_> {
                     let both = 2 * strip + 1 < count;
                     let bases = [2 * strip, 2 * strip + usize::from(both)];
                     let rows_at = bases.map(|tile| rows.start + tile * TILE);
-                    let bases = bases.map(|tile| call.a.as_ptr().wrapping_add(tiles[tile]));
+                    let bases = bases.map(|tile| call.a.as_ptr().wrapping_add(tiles[tile * TILE]));
                     let b = b.wrapping_add((panel - first) * steps * STEP);
                     let extra = extra.map(|extra| Extra {
                         weights: extra.weights.wrapping_add((panel - first) * extra.steps * STEP),

@@ -15,17 +15,14 @@
 mod transforms;
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use rayon::prelude::*;
 
 use self::transforms::{Four, Minimal, Two};
+use super::epilogue::TileRows;
 use super::packed::Side;
-use super::rows::NO_TARGET;
 use super::single::{Sweep, panel_of};
 use super::{Block, Map, Tasks, Windowed, blocks};
 use crate::buffer::{Aligned, Buffer};
-use crate::panel::{MAX_VECTORS, MAX_WIDTH};
+use crate::panel::MAX_VECTORS;
 use crate::simd::{Kernel, MAX_LANES, Simd, dispatch};
 
 /// Channels from which on transforms of inputs cost less than they save.
@@ -69,13 +66,14 @@ fn tiled<F: Minimal<N, M>, const N: usize, const M: usize>(call: &Windowed<'_, f
         return;
     }
     let order = &side.packed().order;
+    assert!(!call.epilogue.gated, "no layer of tiles is gated");
     assert!(order.kernel == (3, 3) && map.stride == 1 && map.channels == depth, "a 3×3 kernel");
     assert!(
         map.padded.0 >= tiles.down * M + 2 && map.padded.1 >= tiles.across * M + 2,
         "the padded picture covers the tiles"
     );
     let corner = (N - 1) * (map.padded.1 + 1) * depth;
-    let reach = tiles.offset(count - 1) + corner + depth.next_multiple_of(MAX_LANES);
+    let reach = tiles.offset(tiles.place(count - 1)) + corner + depth.next_multiple_of(MAX_LANES);
     assert!(reach <= a.len(), "the tiles lie in the picture");
     // A transposed block starts with a panel.
     let step = match side {
@@ -95,30 +93,21 @@ fn tiled<F: Minimal<N, M>, const N: usize, const M: usize>(call: &Windowed<'_, f
         weights: most * width + MAX_LANES,
         sums: block * width + MAX_LANES,
     };
-    let next = AtomicUsize::new(0);
-    // Each thread takes task after task: scratch is megabytes, too much to make for each task.
-    (0..rayon::current_num_threads().min(tasks.count())).into_par_iter().with_max_len(1).for_each(
-        |_| {
-            let mut scratch = Scratch::new::<N>(strides, block);
-            loop {
-                let task = next.fetch_add(1, Ordering::Relaxed);
-                if task >= tasks.count() {
-                    return;
-                }
-                let (rows, panels) = tasks.get(task);
-                let task = Task::<F, N, M> {
-                    call,
-                    tiles,
-                    depths: &depths,
-                    strides,
-                    piece: step.max(MAX_LANES),
-                    rows,
-                    panels,
-                    scratch: &mut scratch,
-                    filter: std::marker::PhantomData,
-                };
-                dispatch(side.tier(), task);
-            }
+    tasks.for_each(
+        || Scratch::new::<N>(strides, block),
+        |scratch, rows, panels| {
+            let task = Task::<F, N, M> {
+                call,
+                tiles,
+                depths: &depths,
+                strides,
+                piece: step.max(MAX_LANES),
+                rows,
+                panels,
+                scratch,
+                filter: std::marker::PhantomData,
+            };
+            dispatch(side.tier(), task);
         },
     );
 }
@@ -147,21 +136,34 @@ impl<const M: usize> Tiles<M> {
     }
 
     /// Where the inputs of a tile start.
-    const fn offset(&self, tile: usize) -> usize {
-        let (image, y, x) = self.place(tile);
+    const fn offset(&self, (image, y, x): (usize, usize, usize)) -> usize {
         let (height, width) = self.map.padded;
         ((image * height + y) * width + x) * self.map.channels
     }
 
-    /// The output row of each output of a tile, line by line.
-    fn targets(&self, tile: usize, to: &mut [usize]) {
-        let (image, y, x) = self.place(tile);
+    /// The output rows of a tile.
+    fn rows(&self, (image, y, x): (usize, usize, usize)) -> TileRows {
         let Map { out_height, out_width, .. } = self.map;
-        for (i, target) in to.iter_mut().enumerate() {
-            let (y, x) = (y + i / M, x + i % M);
-            let inside = y < out_height && x < out_width;
-            *target = if inside { (image * out_height + y) * out_width + x } else { NO_TARGET };
+        TileRows {
+            first: (image * out_height + y) * out_width + x,
+            line: out_width,
+            lines: M.min(out_height - y),
+            across: M.min(out_width - x),
         }
+    }
+
+    /// The places of tiles from one on, without the divisions of [`Tiles::place`].
+    fn places(self, first: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+        let (height, width) = (self.down * M, self.across * M);
+        std::iter::successors(Some(self.place(first)), move |&(image, y, x)| {
+            Some(if x + M < width {
+                (image, y, x + M)
+            } else if y + M < height {
+                (image, y + M, 0)
+            } else {
+                (image + 1, 0, 0)
+            })
+        })
     }
 }
 
@@ -237,23 +239,24 @@ impl<F: Minimal<N, M>, const N: usize, const M: usize> Kernel for Task<'_, F, N,
         let (depth, width) = (side.depth(), side.vectors() * S::LANES);
         let last = rows.len() - 1;
         // 1. the inputs of all tiles
+        // One loop over tiles and channels: of two, the compiler finds all addresses of a tile before the inner one, which
+        // takes longer than the transform of few channels.
         let line = call.map.padded.1 * depth;
-        for (at, tile) in rows.clone().enumerate() {
-            let from = tiles.offset(tile);
-            for channel in (0..depth).step_by(S::LANES) {
-                // SAFETY: the last tile was checked in `tiled`; there is room for a tile's channels.
-                unsafe {
-                    let from = call.a.as_ptr().add(from + channel);
-                    let to = inputs.add(at * strides.tile::<N>() + channel);
-                    transforms::input::<S, F, N, M>(
-                        simd,
-                        from,
-                        (line, depth),
-                        to,
-                        strides.channels,
-                    );
-                }
+        let vectors = depth.div_ceil(S::LANES);
+        let mut places = tiles.places(rows.start);
+        let (mut from, mut to, mut left) = (call.a.as_ptr(), inputs, 0);
+        for step in 0..rows.len() * vectors {
+            if left == 0 {
+                let place = places.next().unwrap_or_default();
+                from = call.a.as_ptr().wrapping_add(tiles.offset(place));
+                to = inputs.wrapping_add(step / vectors * strides.tile::<N>());
+                left = vectors;
             }
+            // SAFETY: the last tile was checked in `tiled`; there is room for a tile's channels.
+            unsafe {
+                transforms::input::<S, F, N, M>(simd, from, (line, depth), to, strides.channels);
+            }
+            (from, to, left) = (from.wrapping_add(S::LANES), to.wrapping_add(S::LANES), left - 1);
         }
         offsets.clear();
         // Rows that fill the last tile of registers are the last row again.
@@ -271,7 +274,7 @@ impl<F: Minimal<N, M>, const N: usize, const M: usize> Kernel for Task<'_, F, N,
                     let len = piece.min(end - start);
                     let mut from = [std::ptr::null(); 9];
                     for tap in 0..9 {
-                        let part = Block { tap, start, len };
+                        let part = Block { tap, taps: 1, start, len };
                         // SAFETY: the part is one of the side's.
                         from[tap] =
                             unsafe { panel_of(simd, side, part, panel, vectors, &mut taps[tap]) };
@@ -290,8 +293,8 @@ impl<F: Minimal<N, M>, const N: usize, const M: usize> Kernel for Task<'_, F, N,
                     let sweep = Sweep {
                         a: inputs,
                         offsets,
-                        base: Some(place * strides.channels + block.start),
-                        low: (0, 0, 0),
+                        low: None,
+                        bases: &[place * strides.channels + block.start],
                         b: weights.wrapping_add(place * strides.weights),
                         depth: block.len,
                         sums: sums.wrapping_add(place * strides.sums),
@@ -303,22 +306,17 @@ impl<F: Minimal<N, M>, const N: usize, const M: usize> Kernel for Task<'_, F, N,
                 }
             }
             // 4. the outputs of each tile
-            let columns = first..first + width;
-            let mut outputs = [0.0_f32; 16 * MAX_WIDTH];
-            let mut targets = [NO_TARGET; 16];
-            for (at, tile) in rows.clone().enumerate() {
+            let epilogue = call.epilogue;
+            for (at, place) in tiles.places(rows.start).take(rows.len()).enumerate() {
+                let tile = tiles.rows(place);
                 for column in (0..width).step_by(S::LANES) {
-                    // SAFETY: inside the sums of the tile, and the block of its outputs.
+                    // SAFETY: inside the sums of the tile; what is written is the caller's word.
                     unsafe {
                         let from = sums.add(at * width + column);
-                        let to = outputs.as_mut_ptr().add(column);
-                        transforms::output::<S, F, N, M>(simd, from, strides.sums, to, width);
+                        let outputs = transforms::output::<S, F, N, M>(simd, from, strides.sums);
+                        epilogue.finish_tile(simd, &tile, first + column, outputs);
                     }
                 }
-                tiles.targets(tile, &mut targets[..M * M]);
-                let (targets, columns) = (&targets[..M * M], columns.clone());
-                // SAFETY: the block has all rows and columns; the rest is the caller's word.
-                unsafe { call.epilogue.finish(simd, targets, columns, outputs.as_ptr(), width) };
             }
         }
     }

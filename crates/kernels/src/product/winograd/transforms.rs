@@ -167,18 +167,16 @@ pub(super) unsafe fn weight<S: Simd, F: Minimal<N, M>, const N: usize, const M: 
     }
 }
 
-/// `Aᵀ m A` of one register of columns: product `i` is at `from + i · plane`, output `i` goes to `to + i · stride`.
+/// `Aᵀ m A` of one register of columns, line by line: product `i` is at `from + i · plane`.
 ///
 /// # Safety
-/// `N²` registers can be read, and `M²` written.
+/// `N²` registers can be read.
 #[inline(always)]
 pub(super) unsafe fn output<S: Simd, F: Minimal<N, M>, const N: usize, const M: usize>(
     simd: S,
     from: *const f32,
     plane: usize,
-    to: *mut f32,
-    stride: usize,
-) {
+) -> [[S::V; M]; M] {
     let mut columns = [[simd.zero(); M]; N];
     for x in 0..N {
         let mut column = [simd.zero(); N];
@@ -188,15 +186,13 @@ pub(super) unsafe fn output<S: Simd, F: Minimal<N, M>, const N: usize, const M: 
         }
         columns[x] = F::output(simd, column);
     }
+    let mut outputs = [[simd.zero(); M]; M];
     for y in 0..M {
         let mut row = [simd.zero(); N];
         for x in 0..N {
             row[x] = columns[x][y];
         }
-        let row = F::output(simd, row);
-        for x in 0..M {
-            // SAFETY: the caller's word.
-            unsafe { simd.store(to.add((y * M + x) * stride), row[x]) };
-        }
+        outputs[y] = F::output(simd, row);
     }
+    outputs
 }
