@@ -12,6 +12,8 @@ use crate::simd::{Kernel, Simd, dispatch};
 /// From a picture to the padded one under a kernel.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Padding {
+    /// The number of the first image, for what is done on the way.
+    pub(super) image: usize,
     pub(super) images: usize,
     pub(super) channels: usize,
     /// Height and width of the picture in memory.
@@ -173,7 +175,7 @@ impl<T: Engine, P: Prologue<T>> Kernel for Line<'_, T, P> {
                 };
                 let run = if is_dense { (source_width - from_x).min(width - x) } else { 1 };
                 let from = from.as_ptr().add(from_x * channels);
-                prologue.run(simd, image, from, to, (run, channels));
+                prologue.run(simd, padding.image + image, from, to, (run, channels));
                 if pixel > channels {
                     to.add(channels).write_bytes(0, pixel - channels);
                 }

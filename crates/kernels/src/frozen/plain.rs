@@ -67,6 +67,7 @@ impl ConvShape {
         let before = self.before as isize;
         Windows {
             padding: Padding {
+                image: 0,
                 images: self.images,
                 channels: self.channels,
                 source,
@@ -102,6 +103,7 @@ impl ConvShape {
         let before = |k: usize| k as isize - 1 - self.before as isize;
         let turned = Windows {
             padding: Padding {
+                image: 0,
                 images: self.images,
                 channels: self.outputs,
                 source: self.out,

@@ -267,10 +267,10 @@ fn an_activation_comes_before_the_kernel() -> Result<()> {
                 let compute = packed.compute_dtype();
                 let ours = Var::from_tensor(&xs.to_dtype(compute)?)?;
                 let plain = FrozenConv2d::new(&packed, stride, kernel / 2);
-                let activation = Some(activation);
-                let found = FrozenConv2d { activation, ..plain }.forward(&ours)?;
+                let found =
+                    FrozenConv2d { activation: Some(activation), ..plain }.forward(&ours)?;
                 // The same two steps one by one, rounded alike.
-                let bent = |xs: &Tensor| crate::activate_on(tier, xs, activation.expect("one"));
+                let bent = |xs: &Tensor| crate::activate_on(tier, xs, activation);
                 let expected = plain.forward(&bent(&xs.to_dtype(compute)?)?)?;
                 assert_same(&f32_of(&found)?, &f32_of(&expected)?, 1e-6);
                 if compute == DType::F32 {
