@@ -161,19 +161,18 @@ impl<T: Real> Kernel for Chunk<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { activation, xs, grad, to } = self;
-        assert!(grad.is_none_or(|grad| grad.len() == xs.len()));
+        let Some(grad) = grad else {
+            // SAFETY: what is written is as long as the slice.
+            return unsafe { bend(simd, activation, xs.as_ptr(), to, xs.len()) };
+        };
+        assert_eq!(grad.len(), xs.len());
         for at in (0..xs.len()).step_by(S::LANES) {
             let left = xs.len() - at;
             // SAFETY: `left` numbers are left of each slice, and of `to`, which is as long.
             unsafe {
                 let x = T::load_up_to(simd, xs.as_ptr().add(at), left);
-                let y = match grad {
-                    None => activation.value(simd, x),
-                    Some(grad) => {
-                        let grad = T::load_up_to(simd, grad.as_ptr().add(at), left);
-                        simd.mul(grad, activation.slope(simd, x))
-                    }
-                };
+                let grad = T::load_up_to(simd, grad.as_ptr().add(at), left);
+                let y = simd.mul(grad, activation.slope(simd, x));
                 T::store_up_to(simd, to.add(at), y, left);
             }
         }

@@ -99,7 +99,7 @@ fn groups(taps: usize, channels: usize) -> Vec<Vec<Block>> {
 
 #[derive(Default)]
 struct Scratch {
-    tiles: Vec<usize>,
+    offsets: Vec<usize>,
     targets: Vec<usize>,
     spans: Vec<Span>,
     weights: Buffer,
@@ -137,11 +137,11 @@ impl Kernel for Task<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { tier, call, groups, rows, panels, scratch } = self;
-        let Scratch { tiles, targets, spans, weights, extra_weights, sums } = scratch;
+        let Scratch { offsets, targets, spans, weights, extra_weights, sums } = scratch;
         let count = rows.len() / TILE;
-        tiles.clear();
+        offsets.clear();
         targets.clear();
-        call.rows.of(rows.clone(), tiles, targets);
+        call.rows.of(rows.clone(), offsets, targets);
         let strips = count.div_ceil(2);
         // Two strips' in turn: one is finished while the next one is multiplied.
         let room = if groups.len() > 1 { strips } else { 2 };
@@ -186,7 +186,8 @@ impl Kernel for Task<'_> {
                     let both = 2 * strip + 1 < count;
                     let bases = [2 * strip, 2 * strip + usize::from(both)];
                     let rows_at = bases.map(|tile| rows.start + tile * TILE);
-                    let bases = bases.map(|tile| call.a.as_ptr().wrapping_add(tiles[tile * TILE]));
+                    let bases =
+                        bases.map(|tile| call.a.as_ptr().wrapping_add(offsets[tile * TILE]));
                     let b = b.wrapping_add((panel - first) * steps * STEP);
                     let extra = extra.map(|extra| Extra {
                         weights: extra.weights.wrapping_add((panel - first) * extra.steps * STEP),
