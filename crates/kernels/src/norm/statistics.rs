@@ -149,11 +149,14 @@ impl<T: Real> Kernel for BlockMoments<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Vec<Part> {
         let Self { xs, rows, channels, groups } = self;
+        assert_eq!(xs.len(), rows * channels, "whole rows");
         let mut parts = vec![Part::default(); channels];
         for at in (0..channels).step_by(S::LANES) {
-            // SAFETY: every row has `channels` numbers.
-            let moments = unsafe { column_moments(simd, &xs[at..], rows, channels, channels - at) };
-            let [centres, offsets, squares] = moments.map(|x| simd.to_array(x));
+            // SAFETY: there are as many rows, and each has `channels` numbers.
+            let [centres, offsets, squares] =
+                unsafe { column_moments(simd, &xs[at..], rows, channels, channels - at) };
+            let (centres, offsets, squares) =
+                (simd.to_array(centres), simd.to_array(offsets), simd.to_array(squares));
             for (lane, part) in parts[at..].iter_mut().take(S::LANES).enumerate() {
                 let (count, offset) = (rows as f64, f64::from(offsets[lane]));
                 *part = Part {

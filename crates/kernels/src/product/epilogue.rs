@@ -79,6 +79,7 @@ impl<T: Real> Epilogue<'_, T> {
     /// That of `finish`.
     #[inline(always)]
     unsafe fn row<S: Simd>(&self, simd: S, row: usize, columns: &Range<usize>, from: *const f32) {
+        let of_image = self.image_bias_of(row);
         for at in (0..columns.len()).step_by(S::LANES) {
             let column = columns.start + at;
             if column >= self.columns {
@@ -86,7 +87,7 @@ impl<T: Real> Epilogue<'_, T> {
             }
             // SAFETY: the register is in the block, the bias has a number for each of its columns.
             unsafe {
-                let bias = self.bias_of(simd, column, row);
+                let bias = self.bias_at(simd, column, of_image);
                 let x = simd.add(simd.load(from.add(at)), bias);
                 self.write(simd, self.place(row, column, S::LANES), x);
             }
@@ -111,7 +112,7 @@ impl<T: Real> Epilogue<'_, T> {
         }
         // SAFETY: the caller's word: what is there of the tile has a place in the output, and in the residual if there is one.
         unsafe {
-            let bias = self.bias_of(simd, column, tile.first);
+            let bias = self.bias_at(simd, column, self.image_bias_of(tile.first));
             if self.columns - column < S::LANES {
                 for (y, line) in outputs.iter().enumerate().take(tile.lines) {
                     for (x, &sums) in line.iter().enumerate().take(tile.across) {
@@ -143,22 +144,26 @@ impl<T: Real> Epilogue<'_, T> {
         Place { row, column, count: (self.columns - column).min(lanes) }
     }
 
-    /// What is added to a register of a row: of the layer, and of the row's image.
+    /// What is added to the columns of the image that a row is of.
+    fn image_bias_of(&self, row: usize) -> Option<&[f32]> {
+        self.image_bias.map(|(bias, per_image)| &bias[row / per_image * self.columns..])
+    }
+
+    /// What is added to a register of columns: of the layer, and of an image.
     ///
     /// # Safety
     /// The bias has a number for each of the register's columns.
     #[inline(always)]
-    unsafe fn bias_of<S: Simd>(&self, simd: S, column: usize, row: usize) -> S::V {
+    unsafe fn bias_at<S: Simd>(&self, simd: S, column: usize, of_image: Option<&[f32]>) -> S::V {
         // SAFETY: the caller's word; the bias of an image is one of all columns.
         unsafe {
             let of_layer = self.bias.map_or(simd.zero(), |bias| {
                 debug_assert!(column + S::LANES <= bias.len());
                 simd.load(bias.as_ptr().add(column))
             });
-            let Some((bias, per_image)) = self.image_bias else { return of_layer };
-            let bias = &bias[row / per_image * self.columns + column..];
+            let Some(of_image) = of_image else { return of_layer };
             let count = (self.columns - column).min(S::LANES);
-            simd.add(of_layer, f32::load_up_to(simd, bias.as_ptr(), count))
+            simd.add(of_layer, f32::load_up_to(simd, of_image.as_ptr().add(column), count))
         }
     }
 

@@ -115,23 +115,26 @@ impl Rows {
         }
     }
 
-    /// Appends where rows start, and which row of the output each is, or [`NO_TARGET`].
-    pub(crate) fn of(
-        &self,
-        rows: Range<usize>,
-        offsets: &mut Vec<usize>,
-        targets: &mut Vec<usize>,
-    ) {
+    /// Appends where neighbouring rows start.
+    pub(crate) fn push_offsets(&self, rows: Range<usize>, to: &mut Vec<usize>) {
         match self {
-            Self::Plain { targets: count, .. } => {
-                offsets.extend(rows.clone().map(|row| self.offset(row)));
-                targets.extend(rows.map(|row| if row < *count { row } else { NO_TARGET }));
+            Self::Plain { stride, .. } => to.extend(rows.map(|row| row * stride)),
+            Self::Pixels(map) => {
+                let places = map.places(rows.start).take(rows.len());
+                to.extend(places.map(|place| map.offset(place)));
+            }
+        }
+    }
+
+    /// Appends which rows of the output neighbouring rows are, or [`NO_TARGET`].
+    pub(crate) fn push_targets(&self, rows: Range<usize>, to: &mut Vec<usize>) {
+        match self {
+            Self::Plain { targets, .. } => {
+                to.extend(rows.map(|row| if row < *targets { row } else { NO_TARGET }));
             }
             Self::Pixels(map) => {
-                for place in map.places(rows.start).take(rows.len()) {
-                    offsets.push(map.offset(place));
-                    targets.push(map.target(place));
-                }
+                let places = map.places(rows.start).take(rows.len());
+                to.extend(places.map(|place| map.target(place)));
             }
         }
     }

@@ -81,7 +81,8 @@ impl Kernel for Task<'_> {
         let last = rows.end - 1;
         offsets.clear();
         targets.clear();
-        call.rows.of(rows.clone(), offsets, targets);
+        call.rows.push_offsets(rows.clone(), offsets);
+        call.rows.push_targets(rows.clone(), targets);
         // Rows that fill the last tile are the last row again.
         offsets.resize(padded, call.rows.offset(last));
         let width = call.side.vectors() * S::LANES;

@@ -197,6 +197,7 @@ impl PixelUnet {
                 let (_, h, w, _) = skip.dims4()?;
                 let around =
                     Around { resize: Some((h, w)), residual: Some(&skip), ..Around::default() };
+                // SiLU of what is enlarged takes a quarter of what it would take behind.
                 xs = upsample.forward_around(&Activation::Silu.forward(&xs)?, around)?;
             }
             for block in &level.up {

@@ -99,7 +99,7 @@ fn groups(taps: usize, channels: usize) -> Vec<Vec<Block>> {
 
 #[derive(Default)]
 struct Scratch {
-    offsets: Vec<usize>,
+    tiles: Vec<usize>,
     targets: Vec<usize>,
     spans: Vec<Span>,
     weights: Buffer,
@@ -137,11 +137,12 @@ impl Kernel for Task<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { tier, call, groups, rows, panels, scratch } = self;
-        let Scratch { offsets, targets, spans, weights, extra_weights, sums } = scratch;
+        let Scratch { tiles, targets, spans, weights, extra_weights, sums } = scratch;
         let count = rows.len() / TILE;
-        offsets.clear();
+        tiles.clear();
         targets.clear();
-        call.rows.of(rows.clone(), offsets, targets);
+        tiles.extend((0..count).map(|tile| call.rows.offset(rows.start + tile * TILE)));
+        call.rows.push_targets(rows.clone(), targets);
         let strips = count.div_ceil(2);
         // Two strips' in turn: one is finished while the next one is multiplied.
         let room = if groups.len() > 1 { strips } else { 2 };
@@ -186,8 +187,7 @@ impl Kernel for Task<'_> {
                     let both = 2 * strip + 1 < count;
                     let bases = [2 * strip, 2 * strip + usize::from(both)];
                     let rows_at = bases.map(|tile| rows.start + tile * TILE);
-                    let bases =
-                        bases.map(|tile| call.a.as_ptr().wrapping_add(offsets[tile * TILE]));
+                    let bases = bases.map(|tile| call.a.as_ptr().wrapping_add(tiles[tile]));
                     let b = b.wrapping_add((panel - first) * steps * STEP);
                     let extra = extra.map(|extra| Extra {
                         weights: extra.weights.wrapping_add((panel - first) * extra.steps * STEP),
