@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 CHANNELS = 7  # clean, shown, mask
+WITNESSES = 5  # what is known of a page's pixels already, where the example `witnesses` has added it
 POINTS = 256  # damaged pixels of a page that crops are cut around
 
 
@@ -20,9 +21,11 @@ class Pages:
     there are used again and again.
     """
 
-    def __init__(self, folder: Path, capacity: int, side: int, device: torch.device, consume: bool) -> None:
+    def __init__(self, folder: Path, capacity: int, side: int, device: torch.device, consume: bool, witnessed: bool) -> None:
         self.folder, self.capacity, self.consume, self.device = folder, capacity, consume, device
-        self.pixels = torch.zeros(capacity, side, side, CHANNELS, dtype=torch.uint8, device=device)
+        self.witnessed = witnessed
+        channels = CHANNELS + (WITNESSES if witnessed else 0)
+        self.pixels = torch.zeros(capacity, side, side, channels, dtype=torch.uint8, device=device)
         self.sizes = torch.zeros(capacity, 2, dtype=torch.long, device=device)
         self.points = torch.full((capacity, POINTS, 2), -1, dtype=torch.long, device=device)
         self.count = 0  # taken in so far
@@ -45,9 +48,14 @@ class Pages:
             page = load_file(path)
         except (OSError, SafetensorError):
             return
+        if self.witnessed and "witnesses" not in page:
+            return  # They may come yet.
         self.seen.add(path)
         height, width = page["mask"].shape
-        pixels = torch.cat([page["clean"], page["shown"], page["mask"][..., None]], dim=-1)
+        parts = [page["clean"], page["shown"], page["mask"][..., None]]
+        if self.witnessed:
+            parts.append(page["witnesses"])
+        pixels = torch.cat(parts, dim=-1)
         damaged = page["mask"].nonzero()
         slot = self.count % self.capacity
         self.pixels[slot, :height, :width].copy_(pixels)
@@ -66,8 +74,9 @@ class Pages:
         while self.count < count:
             time.sleep(0.5)
 
-    def crops(self, number: int, side: int, near: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Crops, mirrored or turned or not: clean and shown `(b, 3, side, side)` in [-1, 1], mask `(b, 1, side, side)`.
+    def crops(self, number: int, side: int, near: float) -> tuple[torch.Tensor, ...]:
+        """Crops, mirrored or turned or not: clean and shown `(b, 3, side, side)` in [-1, 1], mask `(b, 1, side, side)`, and of
+        witnessed pages what is known of them, `(b, 5, side, side)` in [0, 255].
 
         A share `near` of them is cut around a damaged pixel, if the page has any.
         """
@@ -90,4 +99,5 @@ class Pages:
         pictures = crops[:, :6].float() / 127.5 - 1.0
         layout = torch.channels_last
         clean, shown = (picture.contiguous(memory_format=layout) for picture in pictures.split(3, dim=1))
-        return clean, shown, crops[:, 6:].float()
+        known = (crops[:, CHANNELS:].float(),) if self.witnessed else ()
+        return clean, shown, crops[:, 6:CHANNELS].float(), *known

@@ -14,6 +14,11 @@ import pixel_unet
 
 FLOOR = 1e-4  # added to mean squared errors, of values in [0, 1], before the logarithm
 Crops = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+THIN, THIN_WEIGHT = 7, 2.0  # damage that is narrower than so many pixels counts so much more
+SMOOTH = 5e-4  # added to both sides of the Dice coefficient for each pixel
+# How log-odds are joined without a judge (crates/diffusion/src/pipelines/pixelwise): the least that the network that sees colours counts, and
+# what is added where the classical detector found something, and where not.
+LEAST, SEEN, UNSEEN = -6.0, 2.944, -0.65
 
 
 def decibels(errors: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -30,11 +35,31 @@ def luma(pictures: torch.Tensor) -> torch.Tensor:
     return levels / 127.5 - 1.0
 
 
+def damage_weights(clean: torch.Tensor, shown: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """How much each pixel counts when damage is to be found, `(b, 1, h, w)`."""
+    # Masked pixels count by how visible their damage is: from a change of 1 % of the range on, fully from 6 %.
+    change = (clean - shown).abs().amax(1, keepdim=True)
+    visibility = torch.where(mask > 0, ((change - 0.02) / 0.1).clamp(0.0, 1.0), 1.0)
+    wide = max_pool2d(-max_pool2d(-mask, THIN, 1, THIN // 2), THIN, 1, THIN // 2)
+    return torch.where(mask > wide, THIN_WEIGHT, 1.0) * visibility
+
+
+def detection_loss(logits: torch.Tensor, mask: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of all pixels, plus the mean over crops of one minus their Dice coefficient."""
+    entropies = weights * binary_cross_entropy_with_logits(logits, mask, reduction="none")
+    found = logits.sigmoid()
+    smooth = SMOOTH * mask[0].numel()
+    both, either = (weights * found * mask).sum((1, 2, 3)), (weights * (found + mask)).sum((1, 2, 3))
+    dice = (2.0 * both + smooth) / (either + smooth)
+    return entropies.sum() / weights.sum().clamp_min(1.0) + 1.0 - dice.mean()
+
+
 class Pixelwise:
-    """A detector or a refiner."""
+    """A network on pixels."""
 
     task: str
     config: dict
+    witnessed = False
 
     def __init__(self, args: argparse.Namespace, device: torch.device) -> None:
         if args.start_from:
@@ -57,8 +82,6 @@ class Detector(Pixelwise):
         "norm_num_groups": 8,
     }
     batch, crop, lr, near = 20, 384, 2e-3, 0.6
-    THIN, THIN_WEIGHT = 7, 2.0  # what is narrower than so many pixels counts so much more
-    SMOOTH = 5e-4  # added to both sides of the Dice coefficient for each pixel
 
     def __init__(self, args: argparse.Namespace, device: torch.device) -> None:
         self.config = self.config | {"in_channels": 1 if args.luma else 3}
@@ -67,21 +90,35 @@ class Detector(Pixelwise):
     def inputs(self, clean: torch.Tensor, shown: torch.Tensor, mask: torch.Tensor) -> Crops:
         if self.config["in_channels"] == 1:
             clean, shown = luma(clean), luma(shown)
-        # Masked pixels count by how visible their damage is: from a change of 1 % of the range on, fully from 6 %.
-        change = (clean - shown).abs().amax(1, keepdim=True)
-        visibility = torch.where(mask > 0, ((change - 0.02) / 0.1).clamp(0.0, 1.0), 1.0)
-        wide = max_pool2d(-max_pool2d(-mask, self.THIN, 1, self.THIN // 2), self.THIN, 1, self.THIN // 2)
-        return shown, mask, torch.where(mask > wide, self.THIN_WEIGHT, 1.0) * visibility
+        return shown, mask, damage_weights(clean, shown, mask)
 
     def loss(self, shown: torch.Tensor, mask: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of all pixels, plus the mean over crops of one minus their Dice coefficient."""
-        logits = self.network(shown).float()
-        entropies = weights * binary_cross_entropy_with_logits(logits, mask, reduction="none")
-        found = logits.sigmoid()
-        smooth = self.SMOOTH * mask[0].numel()
-        both, either = (weights * found * mask).sum((1, 2, 3)), (weights * (found + mask)).sum((1, 2, 3))
-        dice = (2.0 * both + smooth) / (either + smooth)
-        return entropies.sum() / weights.sum().clamp_min(1.0) + 1.0 - dice.mean()
+        return detection_loss(self.network(shown).float(), mask, weights)
+
+
+class Judge(Pixelwise):
+    """Decides by what the networks and the classical detector say of a pixel and all around it. What it says is added to what
+    they come to by themselves."""
+
+    task = "judge"
+    config = {"in_channels": 6, "out_channels": 1, "widths": [16, 24, 32, 48, 64], "blocks": [1, 1, 1, 1, 1]}
+    batch, crop, lr, near = 8, 192, 1e-3, 0.5
+    witnessed = True
+    ALONE = 0.15  # the share of crops where the network that sees colours was not asked
+
+    def inputs(self, clean: torch.Tensor, shown: torch.Tensor, mask: torch.Tensor, witnesses: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        color, by_luma, seen, regions, evidence = witnesses.split(1, dim=1)
+        color, by_luma, evidence = (color - 128.0) / 16.0, (by_luma - 128.0) / 16.0, (evidence - 128.0) / 24.0
+        seen = (seen > 0).float()
+        alone = torch.rand(len(mask), 1, 1, 1, device=mask.device) < self.ALONE
+        color = torch.where(alone, by_luma, color)
+        joined = torch.where((color == by_luma).all((1, 2, 3), keepdim=True), by_luma, 0.5 * (by_luma + color.clamp_min(LEAST)))
+        joined = joined + torch.where(seen > 0, SEEN, UNSEEN)
+        known = torch.cat([color / 4.0, by_luma / 4.0, seen, regions / 255.0, evidence / 3.0, luma(shown)], dim=1)
+        return known, joined, mask, damage_weights(clean, shown, mask)
+
+    def loss(self, known: torch.Tensor, joined: torch.Tensor, mask: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return detection_loss(joined + self.network(known).float(), mask, weights)
 
 
 class Refiner(Pixelwise):
@@ -142,6 +179,7 @@ class Autoencoder:
     """A checkpoint's AutoencoderKL on clean crops, some of them with grey holes, as networks are shown what is to be repainted."""
 
     batch, crop, lr, near = 32, 128, 1e-3, 0.3
+    witnessed = False
     DIVERGENCE = 0.02  # dB for a nat of divergence from the standard normal, for each number of the latents
     HOLES = 0.3  # the share of crops with holes
 
@@ -178,6 +216,7 @@ class Unet:
     """A checkpoint's inpainting UNet on masks of any kind: v-prediction with min-SNR weights, masked latents above all."""
 
     batch, crop, lr, near = 32, 256, 6e-4, 0.0
+    witnessed = False
     PROMPT = "a well preserved photograph, sharp, natural, intact"
     DROPOUT, UNMASKED, GAMMA = 0.1, 0.1, 5.0
 
@@ -224,4 +263,4 @@ class Unet:
         save_part(self.model, out, "unet", self.network, weights)
 
 
-TASKS = {"detector": Detector, "refiner": Refiner, "autoencoder": Autoencoder, "unet": Unet}
+TASKS = {"detector": Detector, "judge": Judge, "refiner": Refiner, "autoencoder": Autoencoder, "unet": Unet}

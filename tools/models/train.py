@@ -60,7 +60,7 @@ class Average:
         torch._foreach_lerp_(list(self.weights.values()), list(self.network.state_dict().values()), share)
 
 
-def loss_and_gradients(student, loss_of, crops: students.Crops, device: torch.device, bf16: bool) -> torch.Tensor:
+def loss_and_gradients(student, loss_of, crops: tuple[torch.Tensor, ...], device: torch.device, bf16: bool) -> torch.Tensor:
     inputs = student.inputs(*crops)
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         loss = loss_of(*inputs)
@@ -75,7 +75,7 @@ def train(args: argparse.Namespace) -> None:
     torch.backends.cudnn.benchmark = True
     student = students.TASKS[args.task](args, device)
     batch, crop = args.batch or student.batch, args.crop or student.crop
-    pages = Pages(args.pages, args.capacity, args.page_side, device, args.consume)
+    pages = Pages(args.pages, args.capacity, args.page_side, device, args.consume, student.witnessed)
     parameters = [weight for weight in student.network.parameters() if weight.requires_grad]
     rate = args.lr or student.lr
     lr = torch.tensor(rate, device=device)

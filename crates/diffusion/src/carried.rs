@@ -25,6 +25,12 @@ pub(crate) fn luma_detector() -> Result<SafetensorsFile> {
     SafetensorsFile::carried("the carried detector for luma", bytes)
 }
 
+/// What decides by what both detectors say.
+pub(crate) fn judge() -> Result<SafetensorsFile> {
+    let bytes = include_bytes!("../models/judge.safetensors");
+    SafetensorsFile::carried("the carried judge of damage", bytes)
+}
+
 /// The refiner of fills.
 pub(crate) fn refiner() -> Result<SafetensorsFile> {
     let bytes = include_bytes!("../models/refiner.safetensors");

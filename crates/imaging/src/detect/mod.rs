@@ -12,6 +12,7 @@ mod losses;
 mod monochrome;
 mod noise;
 mod overlay;
+mod palette;
 mod preset;
 mod ridges;
 mod stats;
@@ -22,6 +23,7 @@ pub use losses::{LossArea, LossCandidates, LossRegion};
 pub use monochrome::is_monochrome;
 pub use noise::noise_sigma;
 pub use overlay::overlay;
+pub use palette::Palette;
 pub use preset::{DetectParams, LineParams, LossParams, Preset};
 pub use stats::{DetectionStats, KindStats, WidthStats};
 

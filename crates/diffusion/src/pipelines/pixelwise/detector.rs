@@ -3,16 +3,18 @@
 use std::path::Path;
 
 use imaging::detect::{
-    DetectParams, Detection, DetectionStats, LossCandidates, detect_with_candidates,
+    DetectParams, Detection, DetectionStats, LossCandidates, Palette, detect_with_candidates,
     reduced_to_detail,
 };
 use imaging::imgproc::{
     Connectivity, Interpolation, StructuringElement, component_runs, dilate, resize,
 };
-use imaging::{Detector, Image, Mask, Observer, Plane, Quiet};
+use imaging::{Detector, Image, Mask, Observer, Plane, Quiet, Rect};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::judge::{Judge, Known};
+use super::levels::{Said, level, log_odds};
 use super::networks::{Network, Networks};
 use super::tiles::{Tile, ask_all, tiles};
 use crate::carried;
@@ -24,15 +26,8 @@ use crate::error::{DiffusionError, Result};
 const SIDE: usize = 320;
 /// What is seen around it.
 const MARGIN: usize = 32;
-/// What is added to the networks' log-odds where the classical detector has found something within [`NEAR`] pixels, and what
-/// where it has not: the networks must be 5 % sure there, 66 % elsewhere, for even odds. Chosen on photographs that are
-/// neither samples nor learned from (`docs/models.md`).
-const SEEN: f32 = 2.944;
-const UNSEEN: f32 = -0.65;
 /// How far a pixel is from what was found when it still counts as found.
 const NEAR: usize = 2;
-/// Levels of a byte to 1 in log-odds, which it holds from −8 to 8.
-const LEVELS: f32 = 16.0;
 
 /// What counts as found.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -51,10 +46,12 @@ impl Default for LearnedDetectParams {
     }
 }
 
-/// A network that finds damage of every kind, or two that know more together.
+/// A network that finds damage of every kind, or two that know more together and one that judges what they say.
 #[derive(Clone, Debug)]
 pub struct LearnedDetector {
     networks: Networks,
+    /// Has the last word, if there is one.
+    judge: Option<Judge>,
     params: LearnedDetectParams,
 }
 
@@ -66,7 +63,7 @@ impl LearnedDetector {
     pub fn open(path: &Path) -> Result<Self> {
         let network = Network::of_file(SafetensorsFile::open(path)?)?;
         let networks = Networks { network, luma: None };
-        Ok(Self { networks, params: LearnedDetectParams::default() })
+        Ok(Self { networks, judge: None, params: LearnedDetectParams::default() })
     }
 
     /// The networks that the program carries.
@@ -78,7 +75,8 @@ impl LearnedDetector {
             network: Network::of_file(carried::detector()?)?,
             luma: Some(Network::of_file(carried::luma_detector()?)?),
         };
-        Ok(Self { networks, params: LearnedDetectParams::default() })
+        let judge = Some(Judge::of_file(carried::judge()?)?);
+        Ok(Self { networks, judge, params: LearnedDetectParams::default() })
     }
 
     /// With other parameters.
@@ -97,7 +95,8 @@ impl LearnedDetector {
     }
 
     /// How probable it is that each pixel is damaged, 0 to 255, by what the network says and what the classical detector finds
-    /// at its defaults, or that it lies in a region that together they take for a loss. Alpha is ignored; the network takes
+    /// at its defaults, or that it lies in a region that together they take for a loss; of the carried networks, as the judge
+    /// corrects that for single pixels. Alpha is ignored; the network takes
     /// 16-bit values as they are. A picture that has more pixels than detail is looked at in a sharp copy
     /// ([`reduced_to_detail`]), in 8 bits: the network knows sharp damage only.
     ///
@@ -126,17 +125,29 @@ impl LearnedDetector {
         image: &Image,
         observer: &dyn Observer,
     ) -> Result<(Plane<u8>, f32)> {
-        let Witnesses { classical, candidates, levels } = self.ask(image, observer)?;
+        let witnesses = self.ask(image, observer)?;
+        let regions = witnesses.regions()?;
+        let known = witnesses.known(&regions);
+        let probable = match &self.judge {
+            Some(judge) => judge.probabilities(image, &known, observer)?,
+            None => known.probabilities(),
+        };
+        Ok((probable, witnesses.classical.stats.noise))
+    }
 
-        // Whole regions, of which the network may know parts, then each pixel by itself.
-        let mut probable = candidates.probabilities(&reduced(&levels, &candidates)?)?;
-        let seen = classical.mask.plane().data();
-        let [unseen_levels, seen_levels] = [UNSEEN, SEEN].map(probabilities_of_levels);
-        for ((to, &level), &seen) in probable.data_mut().iter_mut().zip(levels.data()).zip(seen) {
-            let of_level = if seen > 0 { &seen_levels } else { &unseen_levels };
-            *to = (*to).max(of_level[usize::from(level)]);
-        }
-        Ok((probable, classical.stats.noise))
+    /// What a judge is shown of each pixel but for luma, to train one: the log-odds by the network that sees colours and by
+    /// the one that sees luma, 16 levels to 1 and 128 for even odds; above 0 where the classical detector found something within 2
+    /// pixels; how probably the pixel lies in a whole loss, 0 to 255; and its colour's [evidence](Palette::evidence), 24 levels to 1
+    /// and 128 for none.
+    ///
+    /// # Errors
+    /// Those of the tensor operations, and `Cancelled`.
+    pub fn witnesses(&self, image: &Image, observer: &dyn Observer) -> Result<Vec<[u8; 5]>> {
+        let witnesses = self.ask(image, observer)?;
+        let regions = witnesses.regions()?;
+        let known = witnesses.known(&regions);
+        let palette = Palette::of(image, &known.probabilities())?;
+        Ok(known.bytes(image, &palette))
     }
 
     /// The regions of a picture that may be wide losses, and the network's log-odds that a pixel is damaged, of their size.
@@ -148,34 +159,37 @@ impl LearnedDetector {
         image: &Image,
         observer: &dyn Observer,
     ) -> Result<(LossCandidates, Plane<f32>)> {
-        let Witnesses { candidates, levels, .. } = self.ask(image, observer)?;
-        let log_odds = reduced(&levels, &candidates)?;
-        Ok((candidates, log_odds))
+        let witnesses = self.ask(image, observer)?;
+        let log_odds = witnesses.reduced()?;
+        Ok((witnesses.candidates, log_odds))
     }
 
     fn ask(&self, image: &Image, observer: &dyn Observer) -> Result<Witnesses> {
         let params = DetectParams { dilate: NEAR, ..DetectParams::default() };
         let (classical, candidates) = detect_with_candidates(image, &params, &Quiet(observer))?;
-        Ok(Witnesses { classical, candidates, levels: self.levels(image, observer)? })
+        Ok(Witnesses { classical, candidates, said: self.said(image, observer)? })
     }
 
-    /// What the network says of each pixel: levels whose [`log_odds`] are its logits.
-    fn levels(&self, image: &Image, observer: &dyn Observer) -> Result<Plane<u8>> {
+    /// What the networks say of each pixel, in levels.
+    fn said(&self, image: &Image, observer: &dyn Observer) -> Result<Said<Plane<u8>>> {
         let (width, height) = image.size();
-        let mut levels = Plane::filled(width, height, 0_u8);
         let networks = self.networks.asked_of(image)?;
         let tiles = tiles(image.size(), SIDE, MARGIN);
         let found = ask_all(&tiles, ("detect", observer), |tile| {
-            let logits = networks.logits(image, tile)?;
-            let level = |logit: &f32| (LEVELS * logit + 128.0).round() as u8;
-            Ok(logits.iter().map(level).collect::<Vec<_>>())
+            let levels = |logits: &Vec<f32>| logits.iter().map(|&l| level(l)).collect::<Vec<_>>();
+            Ok(networks.logits(image, tile)?.map(levels))
         })?;
-        for (Tile { core, .. }, found) in tiles.iter().zip(found) {
-            for (row, y) in found.chunks_exact(core.width).zip(core.y..) {
-                levels.row_mut(y)[core.x..core.right()].copy_from_slice(row);
+        let plane = || Plane::filled(width, height, 0_u8);
+        let mut said =
+            Said { first: plane(), color: networks.are_two().then(plane), joined: plane() };
+        for (Tile { core, .. }, found) in tiles.iter().zip(&found) {
+            put(&mut said.first, *core, &found.first);
+            put(&mut said.joined, *core, &found.joined);
+            if let (Some(to), Some(levels)) = (&mut said.color, &found.color) {
+                put(to, *core, levels);
             }
         }
-        Ok(levels)
+        Ok(said)
     }
 
     /// What counts as found among the [`LearnedDetector::probabilities`] of a picture, whose noise goes into the figures as
@@ -223,24 +237,29 @@ struct Witnesses {
     /// What was found, grown by [`NEAR`].
     classical: Detection,
     candidates: LossCandidates,
-    levels: Plane<u8>,
+    said: Said<Plane<u8>>,
 }
 
-/// The log-odds that levels stand for, at the size of the candidates.
-fn reduced(levels: &Plane<u8>, candidates: &LossCandidates) -> Result<Plane<f32>> {
-    let (width, height) = candidates.size();
-    Ok(resize(levels, width, height, Interpolation::Area)?.map(log_odds))
+impl Witnesses {
+    /// The networks' log-odds, at the size of the candidates.
+    fn reduced(&self) -> Result<Plane<f32>> {
+        let (width, height) = self.candidates.size();
+        Ok(resize(&self.said.joined, width, height, Interpolation::Area)?.map(log_odds))
+    }
+
+    /// How probable it is that each pixel lies in a loss, as a whole region, 0 to 255.
+    fn regions(&self) -> Result<Plane<u8>> {
+        Ok(self.candidates.probabilities(&self.reduced()?)?)
+    }
+
+    const fn known<'a>(&'a self, regions: &'a Plane<u8>) -> Known<'a> {
+        Known { said: &self.said, seen: self.classical.mask.plane(), regions }
+    }
 }
 
-/// The log-odds that a level stands for.
-fn log_odds(level: u8) -> f32 {
-    (f32::from(level) - 128.0) / LEVELS
-}
-
-/// How probable damage is at each level, 0 to 255, with the log-odds of the second witness.
-fn probabilities_of_levels(witness: f32) -> [u8; 256] {
-    std::array::from_fn(|level| {
-        let odds = log_odds(level as u8) + witness;
-        (255.0 / (1.0 + (-odds).exp())).round() as u8
-    })
+/// Rows of a part of a picture into their places.
+fn put(plane: &mut Plane<u8>, part: Rect, levels: &[u8]) {
+    for (row, y) in levels.chunks_exact(part.width).zip(part.y..) {
+        plane.row_mut(y)[part.x..part.right()].copy_from_slice(row);
+    }
 }

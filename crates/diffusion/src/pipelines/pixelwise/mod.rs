@@ -1,6 +1,8 @@
 //! What small networks do on the picture's own pixels: find damage, and refine classical fills.
 
 mod detector;
+mod judge;
+mod levels;
 mod networks;
 mod refiner;
 mod tiles;

@@ -6,18 +6,18 @@ use candle_core::Device;
 use imaging::detect::is_monochrome;
 use imaging::{Image, Rect};
 
+use super::levels::Said;
 use super::tiles::{Tile, answer};
 use crate::checkpoint::{SafetensorsFile, TensorSource as _};
 use crate::error::{DiffusionError, Result};
 use crate::models::{PixelUnet, PixelUnetConfig};
 use crate::pixels::luma_plane;
 
-/// No less than this of the log-odds of the network that sees colours counts: it knows damage that is as sharp and coloured as pixels can
-/// be, and is sure that there is none where it went through a JPEG file. Chosen on photographs that are neither samples nor
-/// learned from, as is [`DOUBTFUL`] (`docs/models.md`).
-const LEAST: f32 = -6.0;
-/// Where the network that sees luma stays below this all over a tile, the other one is not asked.
+/// Where the network that sees luma stays below this all over a tile, the other one is not asked. Chosen on photographs that are
+/// neither samples nor learned from (`docs/models.md`).
 const DOUBTFUL: f32 = -5.5;
+/// What the other one is taken to say there.
+const SURE: f32 = -8.0;
 
 /// Pictures of more pixels are shown to the network that sees luma alone: both together would take half as long again for
 /// all of a restoration.
@@ -83,25 +83,24 @@ impl Networks {
 }
 
 impl Asked<'_> {
-    /// The log-odds that each pixel of a tile's core is damaged, of two networks their mean.
-    pub(super) fn logits(self, image: &Image, tile: Tile) -> Result<Vec<f32>> {
+    pub(super) const fn are_two(&self) -> bool {
+        matches!(self, Self::Both { .. })
+    }
+
+    /// What they say of each pixel of a tile's core.
+    pub(super) fn logits(self, image: &Image, tile: Tile) -> Result<Said<Vec<f32>>> {
         let (color, luma) = match self {
-            Self::One(network) => return network.logits(image, tile),
+            Self::One(network) => return Ok(Said::by_one(network.logits(image, tile)?)),
             Self::Both { color, luma } => (color, luma),
         };
-        let mut logits = luma.logits(image, tile)?;
-        if logits.iter().any(|&logit| logit > DOUBTFUL) {
-            let of_color = color.logits(image, tile)?;
-            logits.iter_mut().zip(of_color).for_each(|(to, of_color)| *to = mean(*to, of_color));
+        let first = luma.logits(image, tile)?;
+        let color = if first.iter().any(|&logit| logit > DOUBTFUL) {
+            color.logits(image, tile)?
         } else {
-            logits.iter_mut().for_each(|to| *to = mean(*to, LEAST));
-        }
-        Ok(logits)
+            vec![SURE; first.len()]
+        };
+        Ok(Said::by_two(first, color))
     }
-}
-
-fn mean(luma: f32, color: f32) -> f32 {
-    0.5 * (luma + color.max(LEAST))
 }
 
 /// From `[0, 1]` to `[-1, 1]`.
@@ -146,22 +145,18 @@ mod tests {
         let asked = both.asked_of(&grey).expect("valid");
         let Asked::One(luma) = asked else { panic!("expected one, found {asked:?}") };
         assert_eq!(luma.0.config().in_channels, 1);
-        assert_eq!(
-            asked.logits(&grey, tile).expect("log-odds"),
-            luma.logits(&grey, tile).expect("log-odds")
-        );
+        let said = asked.logits(&grey, tile).expect("log-odds");
+        assert_eq!(said.first, luma.logits(&grey, tile).expect("log-odds"));
+        assert_eq!(said.color, None);
 
         let coloured = picture(ColorType::Rgb);
-        let Asked::Both { color, luma } = both.asked_of(&coloured).expect("valid") else {
-            panic!("expected both")
-        };
-        let each = [color, luma].map(|network| network.logits(&coloured, tile).expect("log-odds"));
-        let joined = both.asked_of(&coloured).and_then(|asked| asked.logits(&coloured, tile));
-        for (at, joined) in joined.expect("log-odds").into_iter().enumerate() {
-            let (color, luma) = (each[0][at], each[1][at]);
-            let expected = [mean(luma, color), mean(luma, LEAST)];
-            assert!(expected.contains(&joined), "{joined} of {color} and {luma}");
-        }
+        let asked = both.asked_of(&coloured).expect("valid");
+        let Asked::Both { color, luma } = asked else { panic!("expected both") };
+        let said = asked.logits(&coloured, tile).expect("log-odds");
+        assert_eq!(said.first, luma.logits(&coloured, tile).expect("log-odds"));
+        let by_color = color.logits(&coloured, tile).expect("log-odds");
+        let doubtful = said.first.iter().any(|&logit| logit > DOUBTFUL);
+        assert_eq!(said.color, Some(if doubtful { by_color } else { vec![SURE; 600] }));
 
         let samples = (0..3 * 4000 * 2001).map(|at| (at % 251) as u8).collect();
         let large =
@@ -170,11 +165,5 @@ mod tests {
 
         let one = Networks { network: network(), luma: None };
         assert!(matches!(one.asked_of(&grey).expect("valid"), Asked::One(_)));
-    }
-
-    #[test]
-    fn certainty_that_there_is_no_damage_counts_so_far_only() {
-        assert_eq!(mean(5.0, -20.0), -0.5);
-        assert_eq!(mean(-3.0, 1.0), -1.0);
     }
 }
