@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::judge::{Judge, Known};
 use super::levels::{Said, level, log_odds};
-use super::networks::{Network, Networks};
+use super::networks::{Network, Networks, is_large};
 use super::tiles::{Tile, ask_all, tiles};
 use crate::carried;
 use crate::checkpoint::SafetensorsFile;
@@ -129,8 +129,8 @@ impl LearnedDetector {
         let regions = witnesses.regions()?;
         let known = witnesses.known(&regions);
         let probable = match &self.judge {
-            Some(judge) => judge.probabilities(image, &known, observer)?,
-            None => known.probabilities(),
+            Some(judge) if !is_large(image) => judge.probabilities(image, &known, observer)?,
+            _ => known.probabilities(),
         };
         Ok((probable, witnesses.classical.stats.noise))
     }

@@ -23,6 +23,11 @@ const SURE: f32 = -8.0;
 /// all of a restoration.
 const MANY: usize = 8_000_000;
 
+/// Whether a picture has so many pixels that time decides what it is shown to.
+pub(super) fn is_large(image: &Image) -> bool {
+    image.width() * image.height() > MANY
+}
+
 /// A network.
 #[derive(Clone, Debug)]
 pub(super) struct Network(PixelUnet);
@@ -74,9 +79,7 @@ impl Networks {
         let Self { network, luma } = self;
         Ok(match luma {
             None => Asked::One(network),
-            Some(luma) if image.width() * image.height() > MANY || is_monochrome(image)? => {
-                Asked::One(luma)
-            }
+            Some(luma) if is_large(image) || is_monochrome(image)? => Asked::One(luma),
             Some(luma) => Asked::Both { color: network, luma },
         })
     }
