@@ -1,6 +1,7 @@
 //! What colours damage has in a picture.
 
 use crate::error::{ImagingError, Result};
+use crate::geometry::Rect;
 use crate::image::Image;
 use crate::plane::Plane;
 
@@ -71,6 +72,16 @@ impl Palette {
     #[must_use]
     pub fn evidence(&self, color: [f32; 3]) -> f32 {
         self.evidence.get(bin(color)).copied().unwrap_or(0.0)
+    }
+
+    /// The [`Self::evidence`] of each pixel of a part of a picture, row by row.
+    ///
+    /// # Panics
+    /// If `part` reaches outside the picture.
+    #[must_use]
+    pub fn evidence_in(&self, image: &Image, part: Rect) -> Vec<f32> {
+        let planes = image.color_planes(part);
+        (0..part.area()).map(|at| self.evidence(color_at(&planes, at))).collect()
     }
 }
 

@@ -7,7 +7,6 @@ use imaging::detect::Palette;
 use imaging::{Image, Observer, Plane, Rect};
 
 use super::levels::{Said, log_odds, mean_of_levels, probability};
-use super::networks::scaled_planes;
 use super::tiles::{answer, ask_all, tiles};
 use crate::checkpoint::{SafetensorsFile, TensorSource as _};
 use crate::error::{DiffusionError, Result};
@@ -76,34 +75,29 @@ impl Known<'_> {
         };
         let odds = |level| log_odds(level) / 4.0;
         let Said { first, color, .. } = self.said;
-        let colors = scaled_planes(image, part);
-        let evidence = (0..part.area()).map(|at| {
-            let color = colors.each_ref().map(|plane| 0.5 * (plane[at] + 1.0));
-            palette.evidence(color).clamp(-MOST, MOST) / 3.0
-        });
+        let evidence = palette.evidence_in(image, part).into_iter();
         let luma = luma_plane(image.color_planes(part)).map(|value| 2.0 * value - 1.0);
         [
             values(color.as_ref().unwrap_or(first), &odds),
             values(first, &odds),
             values(self.seen, &|seen| f32::from(u8::from(seen > 0))),
             values(self.regions, &|probability| f32::from(probability) / 255.0),
-            evidence.collect(),
+            evidence.map(|evidence| evidence.clamp(-MOST, MOST) / 3.0).collect(),
             luma.into_vec(),
         ]
     }
 
     /// What [`Self::shown`] is made of but for luma, in bytes, to train a judge with.
     pub(super) fn bytes(&self, image: &Image, palette: &Palette) -> Vec<[u8; 5]> {
-        let colors = scaled_planes(image, image.bounds());
+        let evidence = palette.evidence_in(image, image.bounds());
         let Said { first, color, .. } = self.said;
         let color = color.as_ref().unwrap_or(first);
         let bytes = |at: usize| {
-            let evidence = palette.evidence(colors.each_ref().map(|plane| 0.5 * (plane[at] + 1.0)));
             let planes = [color, first, self.seen, self.regions];
             let [color, first, seen, regions] = planes.map(|plane| plane.data()[at]);
-            [color, first, seen, regions, (24.0 * evidence + 128.0) as u8]
+            [color, first, seen, regions, (24.0 * evidence[at] + 128.0) as u8]
         };
-        (0..image.bounds().area()).map(bytes).collect()
+        (0..evidence.len()).map(bytes).collect()
     }
 }
 
