@@ -6,7 +6,8 @@ use candle_core::Device;
 use imaging::detect::Palette;
 use imaging::{Image, Observer, Plane, Rect};
 
-use super::levels::{Said, log_odds, mean_of_levels, probability};
+use super::levels::{Said, level, log_odds, mean_of_levels, probability};
+use super::prior;
 use super::tiles::{answer, ask_all, tiles};
 use crate::checkpoint::{SafetensorsFile, TensorSource as _};
 use crate::error::{DiffusionError, Result};
@@ -117,7 +118,7 @@ impl Judge {
         Ok(Self(unet))
     }
 
-    /// [`Known::probabilities`] as the judge corrects them.
+    /// [`Known::probabilities`] as the judge corrects them, and how much of the picture is damaged by what it says.
     ///
     /// # Errors
     /// Those of the tensor operations, and `Cancelled`.
@@ -140,12 +141,18 @@ impl Judge {
             answer(&self.0, tile, &channels.each_ref().map(Vec::as_slice))
         })?;
         let caution = if known.said.color.is_some() { CAUTION } else { CAUTION_ALONE };
-        let mut probable = known.regions.clone();
+        let mut judged = Plane::filled(width, image.height(), 0_u8);
         for (tile, found) in tiles.iter().zip(found) {
             for (at, added) in pixels(tile.core).zip(found) {
-                let to = &mut probable.data_mut()[at];
-                *to = (*to).max(probability(known.log_odds(at) + added + caution));
+                judged.data_mut()[at] = level(known.log_odds(at) + added);
             }
+        }
+        let mut counts = [0; 256];
+        judged.data().iter().for_each(|&level| counts[usize::from(level)] += 1);
+        let added = caution + prior::correction(&counts);
+        let mut probable = known.regions.clone();
+        for (to, &level) in probable.data_mut().iter_mut().zip(judged.data()) {
+            *to = (*to).max(probability(log_odds(level) + added));
         }
         Ok(probable)
     }

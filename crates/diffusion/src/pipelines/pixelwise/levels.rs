@@ -62,7 +62,12 @@ pub(super) fn log_odds(level: u8) -> f32 {
 
 /// The probability that log-odds are, 0 to 255.
 pub(super) fn probability(log_odds: f32) -> u8 {
-    (255.0 / (1.0 + (-log_odds).exp())).round() as u8
+    (255.0 * sigmoid(log_odds)).round() as u8
+}
+
+/// The probability that log-odds are.
+pub(super) fn sigmoid(log_odds: f32) -> f32 {
+    1.0 / (1.0 + (-log_odds).exp())
 }
 
 #[cfg(test)]

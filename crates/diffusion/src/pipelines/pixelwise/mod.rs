@@ -4,6 +4,7 @@ mod detector;
 mod judge;
 mod levels;
 mod networks;
+mod prior;
 mod refiner;
 mod tiles;
 
