@@ -19,7 +19,8 @@ use crate::pixels::luma_plane;
 /// neither samples nor learned from (`docs/models.md`).
 const SEEN: f32 = 2.944;
 const UNSEEN: f32 = -0.65;
-/// What is added to the judge's log-odds: it must be 82 % sure for even odds. Chosen likewise.
+/// What is added to the judge's log-odds: it must be 82 % sure for even odds, and more in a picture with little damage
+/// ([`prior::correction`]). Chosen likewise.
 const CAUTION: f32 = -1.5;
 /// The same where one network was asked alone, which is less sure: 68 %.
 const CAUTION_ALONE: f32 = -0.75;
