@@ -4,6 +4,7 @@ use std::path::Path;
 
 use candle_core::Device;
 use imaging::detect::Palette;
+use imaging::imgproc::histogram;
 use imaging::{Image, Observer, Plane, Rect};
 
 use super::levels::{Said, level, log_odds, mean_of_levels, probability};
@@ -148,12 +149,12 @@ impl Judge {
                 judged.data_mut()[at] = level(known.log_odds(at) + added);
             }
         }
-        let mut counts = [0; 256];
-        judged.data().iter().for_each(|&level| counts[usize::from(level)] += 1);
-        let added = caution + prior::correction(&counts);
+        let added = caution + prior::correction(&histogram(&judged));
+        let of_level: [u8; 256] =
+            std::array::from_fn(|level| probability(log_odds(level as u8) + added));
         let mut probable = known.regions.clone();
         for (to, &level) in probable.data_mut().iter_mut().zip(judged.data()) {
-            *to = (*to).max(probability(log_odds(level) + added));
+            *to = (*to).max(of_level[usize::from(level)]);
         }
         Ok(probable)
     }

@@ -16,8 +16,8 @@ const ITERATIONS: usize = 40;
 /// The share is the one at which pixels are damaged as probably as their log-odds say once these are corrected for it, found by
 /// expectation maximization (Saerens, Latinne, Decaestecker: "Adjusting the Outputs of a Classifier to New a Priori
 /// Probabilities", Neural Computation 14, 2002).
-pub(super) fn correction(counts: &[usize; 256]) -> f32 {
-    let pixels = counts.iter().sum::<usize>() as f32;
+pub(super) fn correction(counts: &[u64; 256]) -> f32 {
+    let pixels = counts.iter().sum::<u64>() as f32;
     let odds = |share: f32| share / (1.0 - share);
     let mut added = 0.0_f32;
     for _ in 0..ITERATIONS {
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     /// A picture of a million pixels with so many of some log-odds, and no damage elsewhere.
-    fn counts(of: &[(f32, usize)]) -> [usize; 256] {
+    fn counts(of: &[(f32, u64)]) -> [u64; 256] {
         let mut counts = [0; 256];
         counts[0] = 1_000_000;
         for &(log_odds, pixels) in of {
